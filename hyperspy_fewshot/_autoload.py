@@ -1,0 +1,228 @@
+"""Give every HyperSpy signal the method ``fewshot_classify``.
+
+HyperSpy has no way to register a method for all signals, and it reads its extensions while
+``hyperspy.api`` is being imported, before ``hyperspy.signal`` exists. The second entry point
+of this package has a dotted name, which makes Python import the package at that moment, and
+:func:`install` then waits for ``hyperspy.signal``: a finder at the head of ``sys.meta_path``
+lets the other finders find that module and attaches the method once it has been executed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    import torch
+    from hyperspy.signal import BaseSignal
+
+    from hyperspy_fewshot import Encoder, FewShotClassifier, FewShotResult, SupportSet
+
+_METHOD = "fewshot_classify"
+_TARGET = "hyperspy.signal"
+_DISABLE = "HYPERSPY_FEWSHOT_DISABLE"
+
+
+def install() -> None:
+    """Attach the method to the HyperSpy signals, now or as soon as they exist.
+
+    The environment variable ``HYPERSPY_FEWSHOT_DISABLE=1`` prevents it.
+    """
+    if os.environ.get(_DISABLE, "0") not in ("", "0"):
+        return
+    if _base_signal() is not None:
+        _attach()
+    elif not any(isinstance(finder, _SignalFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _SignalFinder())
+
+
+class _SignalFinder:
+    """Finder that finds nothing itself and attaches the method after ``hyperspy.signal``.
+
+    If ``hyperspy.signal`` was already being executed when the finder was put in place, the
+    next import of any other module attaches the method.
+    """
+
+    def find_spec(self, fullname, path=None, target=None):
+        """Return the spec of ``hyperspy.signal`` with a loader that attaches the method."""
+        if fullname == _TARGET:
+            return _attaching(self._find_elsewhere(fullname, path, target))
+        if _base_signal() is not None:
+            _attach()
+        return None
+
+    def _find_elsewhere(self, fullname, path, target):
+        """Return what the other finders find."""
+        for finder in sys.meta_path:
+            if finder is not self and hasattr(finder, "find_spec"):
+                spec = finder.find_spec(fullname, path, target)
+                if spec is not None:
+                    return spec
+        return None
+
+
+def _attaching(spec):
+    """Make the loader of a spec attach the method the next time that it executes a module."""
+    loader = getattr(spec, "loader", None)
+    execute = getattr(loader, "exec_module", None)
+    if execute is None:
+        return spec
+
+    def exec_module(module):
+        del loader.exec_module
+        execute(module)
+        _attach()
+
+    # A loader without a __dict__ stays as it is: then the next import attaches.
+    with suppress(AttributeError):
+        loader.exec_module = exec_module
+    return spec
+
+
+def _base_signal() -> type | None:
+    """Return HyperSpy's ``BaseSignal`` if ``hyperspy.signal`` has come far enough."""
+    return getattr(sys.modules.get(_TARGET), "BaseSignal", None)
+
+
+def _attach() -> None:
+    """Set the method on ``BaseSignal``, unless somebody else has one of that name."""
+    # A new list: removing from the old one would make an import that walks it skip a finder.
+    sys.meta_path = [finder for finder in sys.meta_path if not isinstance(finder, _SignalFinder)]
+    base_signal = _base_signal()
+    existing = getattr(base_signal, _METHOD, None)
+    if existing is not None and getattr(existing, "__module__", None) != __name__:
+        _warn(f"HyperSpy signals already have an attribute {_METHOD!r}, which is left as it is")
+        return
+    try:
+        setattr(base_signal, _METHOD, fewshot_classify)
+    except Exception as error:  # an exception here would break ``import hyperspy.api``
+        _warn(f"{_METHOD!r} could not be added ({type(error).__name__}: {error})")
+
+
+def _warn(reason: str) -> None:
+    """Warn that the signals have not got the method, and name the function to use instead."""
+    warnings.warn(
+        f"hyperspy_fewshot: {reason}; use hyperspy_fewshot.classify(signal, support, ...).",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def fewshot_classify(
+    self: BaseSignal,
+    support: Mapping | SupportSet | FewShotClassifier | FewShotResult,
+    *,
+    encoder: str | os.PathLike | Encoder | torch.nn.Module | Callable | None = None,
+    chip_size: int | None = None,
+    stride: int | None = None,
+    context: int | None = None,
+    reject: bool | float = True,
+    navigation_mask: BaseSignal | np.ndarray | None = None,
+    signal_mask: BaseSignal | np.ndarray | None = None,
+    device: str | torch.device | None = None,
+    lazy_output: bool | None = None,
+    show_progressbar: bool | None = None,
+) -> FewShotResult:
+    """Classify the signal from a handful of labelled examples of each class.
+
+    What is classified follows from the signal. Of an image, every chip (a square window); of
+    a 4D-STEM or EBSD data set, the pattern at each navigation position; of a stack of images
+    with ``chip_size`` given, every chip of every frame; of a spectrum image or line scan, the
+    spectrum at each navigation position. The signal itself is not changed.
+
+    Parameters
+    ----------
+    support
+        The labelled examples of all classes. A dictionary has the class names as keys and as
+        values one example or a list of examples, mixed freely:
+
+        - a HyperSpy ROI: everything inside it;
+        - a position in the order (x, y), for a stack ``(*navigation, x, y)``: integers are
+          pixel indices, floating point numbers are calibrated values;
+        - for a stack, ``(navigation index, ROI)``;
+        - a signal or an array of ready examples (chips, patterns or spectra), also from
+          another data set.
+
+        A :class:`~hyperspy_fewshot.SupportSet` holds the same. What was learnt on other data
+        of the same kind is used again, with all its settings, by giving the
+        :class:`~hyperspy_fewshot.FewShotResult` or its
+        :class:`~hyperspy_fewshot.FewShotClassifier`; an argument that contradicts these
+        settings is an error.
+    encoder
+        What turns a chip, pattern or spectrum into an embedding: a name from
+        :func:`~hyperspy_fewshot.list_encoders`, an :class:`~hyperspy_fewshot.Encoder`, a
+        PyTorch module, the path of a model file, or a function of NumPy batches. By default
+        the bundled encoder for this kind of signal.
+    chip_size
+        Side of the chips in pixels. By default it is chosen for an image, and the frames of a
+        stack are not cut into chips. It has no meaning for spectra.
+    stride
+        Distance between neighbouring chips in pixels, by default a quarter of the chip size.
+    context
+        For spectra and patterns, the side in navigation positions of the neighbourhood whose
+        data inform each label; 1 is the position alone. By default it is chosen from the
+        counts and the support.
+    reject
+        Whether what resembles no class is rejected (label -1) rather than given a class. A
+        floating point number is the significance level to reject at.
+    navigation_mask
+        What to leave out (label -2): True where masked, as everywhere in HyperSpy. A signal,
+        or an array in HyperSpy's order (x, y). For an image, a mask of the image itself.
+    signal_mask
+        For spectra and patterns, the channels or detector pixels to leave out, such as a zero
+        peak or a beam stop: True where masked.
+    device
+        Where the encoder runs, such as ``"cpu"`` or ``"cuda:1"``. By default on a CUDA device
+        if there is one, else on an Apple GPU, else on the CPU.
+    lazy_output
+        Whether the result is lazy. By default it is if the signal is.
+    show_progressbar
+        Whether to show a progress bar. By default as set in HyperSpy's preferences.
+
+    Returns
+    -------
+    FewShotResult
+        The label map in ``labels``, with ``probabilities``, ``confidence``, ``statistics``
+        and what else follows from it.
+
+    See Also
+    --------
+    hyperspy_fewshot.classify : The same as a function.
+
+    Examples
+    --------
+    >>> import hyperspy.api as hs
+    >>> s = hs.load("sto_ge.dm4", lazy=True)
+    >>> result = s.fewshot_classify(
+    ...     support={
+    ...         "SrTiO3": [hs.roi.RectangularROI(2.0, 8.0, 6.0, 11.0)],
+    ...         "Ge": [(512, 2600), (1400, 2750)],
+    ...         "cap": [hs.roi.CircleROI(12.0, 1.0, 1.0)],
+    ...     }
+    ... )
+    >>> result.labels
+    >>> result.statistics
+    >>> result.plot()
+    """
+    from hyperspy_fewshot.classification import classify
+
+    return classify(
+        self,
+        support,
+        encoder=encoder,
+        chip_size=chip_size,
+        stride=stride,
+        context=context,
+        reject=reject,
+        navigation_mask=navigation_mask,
+        signal_mask=signal_mask,
+        device=device,
+        lazy_output=lazy_output,
+        show_progressbar=show_progressbar,
+    )

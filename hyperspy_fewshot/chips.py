@@ -1,0 +1,157 @@
+"""Where the chips of an image lie, and which pixels a block of them needs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+Block = tuple[slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ChipGrid:
+    """A regular grid of square chips over an image or a stack of images.
+
+    The centre of cell i lies at ``(stride - 1) / 2 + i * stride`` for all
+    ``i < ceil(size / stride)``, so that the cells cover every pixel; what a
+    chip reaches beyond the image is reflected.
+
+    Parameters
+    ----------
+    nav_shape
+        Shape of the stack, array order; () for one image.
+    image_shape
+        (rows, columns) of a frame [px].
+    chip_size, stride
+        Side of a chip and distance between neighbours [px].
+    """
+
+    nav_shape: tuple[int, ...]
+    image_shape: tuple[int, int]
+    chip_size: int
+    stride: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the label map, (*nav, rows, columns)."""
+        return (*self.nav_shape, *(-(-size // self.stride) for size in self.image_shape))
+
+    @property
+    def item_shape(self) -> tuple[int, int]:
+        """Shape of a chip [px]."""
+        return (self.chip_size, self.chip_size)
+
+    @property
+    def overlap(self) -> float:
+        """How many neighbouring labels rest on the same pixels."""
+        return max(1.0, (self.chip_size / self.stride) ** 2)
+
+    def centres(self, axis: int) -> np.ndarray:
+        """Centres of the cells [px] along the rows (0) or columns (1) axis."""
+        count = -(-self.image_shape[axis] // self.stride)
+        return (self.stride - 1) / 2 + self.stride * np.arange(count)
+
+    def cell_sizes(self, axis: int) -> np.ndarray:
+        """Pixels of the image that each cell covers along an axis."""
+        starts = self.stride * np.arange(-(-self.image_shape[axis] // self.stride))
+        return np.minimum(self.stride, self.image_shape[axis] - starts)
+
+    def cell_areas(self) -> np.ndarray:
+        """Pixels of the image that each cell covers, shape (rows, columns)."""
+        return np.outer(self.cell_sizes(0), self.cell_sizes(1))
+
+    def location_in_cells(self, location: np.ndarray) -> np.ndarray:
+        """Where a pixel (*nav, y, x) lies on the label map, as floats."""
+        location = np.asarray(location, float)
+        n = len(self.nav_shape)
+        pixels = (location[n:] - (self.stride - 1) / 2) / self.stride
+        return np.concatenate([location[:n], pixels])
+
+    def region(self, block: Block) -> Block:
+        """Slices of the data that hold all pixels of a block of cells."""
+        bounds = self._bounds(block)
+        return (
+            *block[:-2],
+            *(
+                slice(max(low, 0), min(high, size))
+                for (low, high), size in zip(bounds, self.image_shape, strict=True)
+            ),
+        )
+
+    def batches(
+        self, region: np.ndarray, block: Block, mask: np.ndarray | None, size: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Cut the chips of a block out of its region, some at a time.
+
+        Parameters
+        ----------
+        region
+            Pixels, shape (*nav, h, w), as ``data[grid.region(block)]``.
+        block
+            Slices into the grid.
+        mask
+            Cells to leave out (True), shape of the grid; None: none.
+        size
+            Most chips in a batch.
+
+        Yields
+        ------
+        index : numpy.ndarray
+            Flat indices of the chips inside the block, shape (n,).
+        chips : numpy.ndarray
+            Shape (n, chip_size, chip_size).
+        """
+        windows = self._windows(self._reflect(region, self._bounds(block)), self.stride)
+        wanted = np.arange(int(np.prod(windows.shape[:-2])))
+        if mask is not None:
+            wanted = wanted[~mask[block].reshape(-1)]
+        for start in range(0, len(wanted), size):
+            index = wanted[start : start + size]
+            yield index, windows[np.unravel_index(index, windows.shape[:-2])]
+
+    def region_at(self, location: tuple[int, ...]) -> Block:
+        """Slices of the data that hold the chip centred on a pixel (*nav, y, x)."""
+        n = len(self.nav_shape)
+        nav = tuple(slice(i, i + 1) for i in location[:n])
+        pixels = tuple(
+            slice(max(low, 0), min(high, size))
+            for (low, high), size in zip(
+                self._chip_bounds(location), self.image_shape, strict=True
+            )
+        )
+        return nav + pixels
+
+    def item_at(self, region: np.ndarray, location: tuple[int, ...]) -> np.ndarray:
+        """Cut the chip centred on a pixel (*nav, y, x) out of its region."""
+        chip = self._reflect(region, self._chip_bounds(location))
+        return chip.reshape(self.item_shape)
+
+    def _chip_bounds(self, location: tuple[int, ...]) -> list[tuple[int, int]]:
+        starts = [int(i) - self.chip_size // 2 for i in location[len(self.nav_shape) :]]
+        return [(start, start + self.chip_size) for start in starts]
+
+    def _bounds(self, block: Block) -> list[tuple[int, int]]:
+        """First and last + 1 pixel of a block's chips, beyond the image too."""
+        # An odd and an even size cannot share a centre: half a pixel early.
+        before = (self.stride - self.chip_size) // 2
+        return [
+            (s.start * self.stride + before, (s.stop - 1) * self.stride + before + self.chip_size)
+            for s in block[-2:]
+        ]
+
+    def _reflect(self, region: np.ndarray, bounds: list[tuple[int, int]]) -> np.ndarray:
+        """Extend a region by reflection to bounds that leave the image."""
+        pad = [(0, 0)] * (region.ndim - 2)
+        pad += [
+            (max(0, -low), max(0, high - size))
+            for (low, high), size in zip(bounds, self.image_shape, strict=True)
+        ]
+        if not np.any(pad):
+            return region
+        # One pixel has nothing to reflect but itself.
+        mode = "reflect" if min(region.shape[-2:]) > 1 else "edge"
+        return np.pad(region, pad, mode=mode)
+
+    def _windows(self, pixels: np.ndarray, stride: int) -> np.ndarray:
+        views = np.lib.stride_tricks.sliding_window_view(pixels, self.item_shape, axis=(-2, -1))
+        return views[..., ::stride, ::stride, :, :]

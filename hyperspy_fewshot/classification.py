@@ -1,0 +1,430 @@
+"""The way from a HyperSpy signal to a label map: the page to read first.
+
+:func:`classify` checks the call, finds out what is to be classified, learns
+the classes from the support set, and wires the lazy computation of the result.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from hyperspy.defaults_parser import preferences
+from hyperspy.signal import BaseSignal
+
+from . import embed
+from .checks import as_mask, check_numbers, check_signal, kind_of
+from .chips import ChipGrid
+from .encoders import Encoder, default_encoder, get_encoder
+from .locate import Domain, Entry
+from .positions import CONTEXTS, PositionGrid, choose_context
+from .prototypes import FewShotClassifier
+from .result import FewShotResult
+from .settings import Settings
+from .support import SupportSet, area_roi_sides, ready_side
+
+_CHIP_SIZE = 64
+
+
+def classify(
+    signal: BaseSignal,
+    support: Mapping | SupportSet | FewShotClassifier | FewShotResult,
+    *,
+    encoder: Any = None,
+    chip_size: int | None = None,
+    stride: int | None = None,
+    context: int | None = None,
+    reject: bool | float = True,
+    navigation_mask: BaseSignal | np.ndarray | None = None,
+    signal_mask: BaseSignal | np.ndarray | None = None,
+    device: Any = None,
+    lazy_output: bool | None = None,
+    show_progressbar: bool | None = None,
+) -> FewShotResult:
+    """Classify a signal from a handful of labelled examples of each class.
+
+    The same as the method ``signal.fewshot_classify(support, ...)``, where the
+    parameters are described.
+
+    Raises
+    ------
+    hyperspy.exceptions.SignalDimensionError
+        If the signal dimension is not 1 or 2.
+    TypeError
+        If the data are complex, RGB or ragged, or an argument has a type that
+        is not accepted.
+    ValueError
+        If there is nothing to classify, an argument is out of range, an
+        example lies outside the data or is of another kind, or an argument
+        contradicts a classifier that is used again.
+    """
+    check_signal(signal)
+    learnt = _learnt(support)
+    settings = None if learnt is None else learnt.setup
+    if settings is not None and settings.kind == "image" and chip_size is None:
+        chip_size = settings.chip_size
+    kind = kind_of(signal, chip_size)
+    check_numbers(kind, chip_size=chip_size, stride=stride, context=context, reject=reject)
+    support = _learnt_support(support) if learnt else _as_support(support)
+    if show_progressbar is None:
+        show_progressbar = preferences.General.show_progressbar
+    device = embed.choose_device(device)
+    signal_mask = _signal_mask(signal, kind, signal_mask)
+    if settings is not None:
+        _check_same(signal, kind, settings, encoder, chip_size, context, reject, signal_mask)
+        chip_size, context, signal_mask = settings.chip_size, settings.context, settings.signal_mask
+        stride = stride or settings.stride
+    grid = _grid(signal, kind, support, chip_size, stride, context, signal_mask)
+    task = _Task(signal, kind, grid, _grid_mask(signal, grid, kind, navigation_mask), device)
+    if learnt is None:
+        chosen = _encoder_for(kind, encoder)
+        learnt, grid = _learn(task, support, chosen, context, reject, show_progressbar)
+        task = replace(task, grid=grid)
+    return _wire(task, learnt, support, lazy_output, show_progressbar)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What is classified, where, and what is left out."""
+
+    signal: BaseSignal
+    kind: str
+    grid: ChipGrid | PositionGrid
+    mask: np.ndarray | None
+    device: str
+
+    @property
+    def data(self) -> da.Array:
+        """The data as one dask array, which never copies them."""
+        data = self.signal.data
+        return data if self.signal._lazy else da.from_array(data, chunks=-1, name=False)
+
+    @property
+    def domain(self) -> Domain:
+        axes = self.signal.axes_manager
+        return Domain(self.kind, axes.navigation_axes, axes.signal_axes, self.grid)
+
+    @property
+    def sum_normalise(self) -> bool:
+        """Whether the sum of a spectrum says nothing of its class (EDS)."""
+        return self.kind == "spectrum" and self.signal.metadata.Signal.signal_type.startswith("EDS")
+
+
+def _learn(
+    task: _Task,
+    support: SupportSet,
+    encoder: Encoder,
+    context: int | None,
+    reject: bool | float,
+    show_progressbar: bool,
+) -> tuple[FewShotClassifier, ChipGrid | PositionGrid]:
+    """Learn normalisation, context, centre and classes of a data set.
+
+    Reads the support examples and the sample, and nothing else.
+    """
+    grid = task.grid
+    entries = support.resolve(task.domain)
+    blocks = embed.sample_blocks(grid)
+    located = [e for e in entries if e.locations is not None]
+    places = [tuple(map(int, place)) for e in located for place in e.locations]
+    regions = [grid.region(block) for block in blocks] + [grid.region_at(p) for p in places]
+    parts = embed.read(task.data, regions, show_progressbar)
+    sampled, examples = parts[: len(blocks)], parts[len(blocks) :]
+    if task.kind != "image" and context is None:
+        chosen = _choose_context(task, sampled, blocks)
+        wide, grid = grid, replace(grid, context=chosen)
+        sampled = [
+            embed.crop(part, wide.region(block), grid.region(block))
+            for part, block in zip(sampled, blocks, strict=True)
+        ]
+        examples = [
+            embed.crop(part, wide.region_at(place), grid.region_at(place))
+            for part, place in zip(examples, places, strict=True)
+        ]
+    sample = _finite_sample(sampled, grid, blocks, task.mask)
+    encoder = encoder.fit(sample, kind=task.kind, sum_normalise=task.sum_normalise)
+    centre = embed.encode(encoder, sample, task.device).mean(axis=0, dtype=np.float64)
+    items = [grid.item_at(part, place) for part, place in zip(examples, places, strict=True)]
+    embeddings, index = _embed_support(entries, items, support, encoder, task.device)
+    settings = Settings(
+        kind=task.kind,
+        encoder=encoder,
+        embedding_size=embeddings.shape[1],
+        item_shape=grid.item_shape,
+        chip_size=getattr(grid, "chip_size", None),
+        stride=getattr(grid, "stride", None),
+        context=getattr(grid, "context", None),
+        reject=reject,
+        signal_mask=getattr(grid, "signal_mask", None),
+        signal_axis=_signal_axis(task.signal, task.kind),
+    )
+    classifier = FewShotClassifier.fit(
+        embeddings,
+        index,
+        np.array([entry.class_index for entry in entries]),
+        support.class_names,
+        centre=centre,
+        reject=reject,
+        setup=settings,
+    )
+    return classifier, grid
+
+
+def _choose_context(task: _Task, sampled: list[np.ndarray], blocks: list) -> int:
+    """Choose the context from the sample, which was read with the widest."""
+    grid = task.grid
+    nav = len(grid.nav_shape)
+    least = min(grid.nav_shape[-2:])
+    contexts = [side for side in CONTEXTS if side <= min(grid.context, max(1, least // 2))]
+    inner = [
+        tuple(slice(b.start - a.start, b.stop - a.start) for a, b in zip(w, b_, strict=True))
+        for w, b_ in ((grid.region(block), block) for block in blocks)
+    ]
+    flat = [_binned(grid.prepare(part), nav) for part in sampled]
+    return choose_context(flat, inner, nav, sum_normalise=task.sum_normalise, contexts=contexts)
+
+
+def _binned(data: np.ndarray, nav: int, most: int = 32) -> np.ndarray:
+    """Flatten the signal axes; patterns are binned, which loses no context."""
+    if data.ndim == nav + 2:
+        side = -(-max(data.shape[nav:]) // most)
+        if side > 1:
+            rows, columns = (size // side for size in data.shape[nav:])
+            data = data[..., : rows * side, : columns * side]
+            data = data.reshape(*data.shape[:nav], rows, side, columns, side).mean((-3, -1))
+    return data.reshape(*data.shape[:nav], -1)
+
+
+def _finite_sample(
+    sampled: list[np.ndarray], grid: ChipGrid | PositionGrid, blocks: list, mask: np.ndarray | None
+) -> np.ndarray:
+    parts = [
+        embed.block_items(part, grid, block, mask)
+        for part, block in zip(sampled, blocks, strict=True)
+    ]
+    sample = np.concatenate(parts)
+    if not len(sample):
+        raise ValueError("Nothing is left to classify: all data are masked or not finite.")
+    return sample.astype(np.float32)
+
+
+def _embed_support(
+    entries: list[Entry],
+    items: list[np.ndarray],
+    support: SupportSet,
+    encoder: Encoder,
+    device: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of all support examples, and the entry each belongs to."""
+    remaining = iter(items)
+    embeddings, index = [], []
+    for number, entry in enumerate(entries):
+        if entry.items is None:
+            here = np.stack([next(remaining) for _ in entry.locations]).astype(np.float32)
+        else:
+            here = entry.items.astype(np.float32)
+        here = here[np.isfinite(here).all(axis=tuple(range(1, here.ndim)))]
+        if not len(here):
+            name = support.class_names[entry.class_index]
+            raise ValueError(f"An example of class {name!r} lies on NaN or infinite data.")
+        if encoder.dihedral and here.ndim == 3:
+            turned = [np.rot90(here, k, axes=(1, 2)) for k in range(4)]
+            here = np.concatenate(turned + [view[:, :, ::-1] for view in turned])
+        embeddings.append(embed.encode(encoder, here, device))
+        index += [number] * len(here)
+    return np.concatenate(embeddings), np.array(index)
+
+
+def _wire(
+    task: _Task,
+    classifier: FewShotClassifier,
+    support: SupportSet,
+    lazy_output: bool | None,
+    show_progressbar: bool,
+) -> FewShotResult:
+    """Wire the computation of all outputs; compute unless lazy."""
+    settings = classifier.setup
+    embeddings = embed.embeddings(
+        task.data, task.grid, task.mask, settings.encoder, settings.embedding_size, task.device
+    )
+    k = len(classifier.class_names)
+    # The blocks need the head alone, not how the data were prepared.
+    packed = embeddings.map_blocks(
+        replace(classifier, setup=None).predict,
+        chunks=(*embeddings.chunks[:-1], (k + 2,)),
+        dtype=np.float32,
+        meta=np.empty((0,) * embeddings.ndim, np.float32),
+    )
+    result = FewShotResult.build(
+        task.signal, task.domain, packed, embeddings, classifier, support, task.mask
+    )
+    lazy = task.signal._lazy if lazy_output is None else lazy_output
+    return result if lazy else result.compute(show_progressbar=show_progressbar)
+
+
+def _learnt(support: Any) -> FewShotClassifier | None:
+    if isinstance(support, FewShotResult):
+        support = support.classifier
+    if not isinstance(support, FewShotClassifier):
+        return None
+    if support.setup is None or support.setup.encoder is None:
+        raise ValueError(
+            "This classifier does not hold its encoder (foreign encoders are not saved), so it "
+            "cannot be used again. Classify from result.support with encoder=... instead."
+        )
+    return support
+
+
+def _learnt_support(support: FewShotClassifier | FewShotResult) -> SupportSet:
+    """Support set that goes with what was learnt; empty if it is not known."""
+    return support.support if isinstance(support, FewShotResult) else SupportSet()
+
+
+def _as_support(support: Any) -> SupportSet:
+    support = support.copy() if isinstance(support, SupportSet) else SupportSet(support)
+    if len(support.class_names) < 2:
+        raise ValueError(
+            f"Few-shot classification needs at least two classes, got {list(support.class_names)}."
+            " Give examples of what else there is, for instance of the background."
+        )
+    for name, shots in support.shots.items():
+        if not shots:
+            raise ValueError(f"Class {name!r} has no examples; give at least one.")
+    return support
+
+
+def _encoder_for(kind: str, encoder: Any) -> Encoder:
+    encoder = default_encoder(kind) if encoder is None else get_encoder(encoder)
+    if kind not in encoder.kinds:
+        raise ValueError(
+            f"The encoder {encoder.name!r} is for {' and '.join(encoder.kinds)} data, these are "
+            f"{kind} data; leave encoder out for {default_encoder(kind).name!r}."
+        )
+    return encoder
+
+
+def _grid(
+    signal: BaseSignal,
+    kind: str,
+    support: SupportSet,
+    chip_size: int | None,
+    stride: int | None,
+    context: int | None,
+    signal_mask: np.ndarray | None,
+) -> ChipGrid | PositionGrid:
+    nav_shape = signal.axes_manager._navigation_shape_in_array
+    shape = signal.axes_manager._signal_shape_in_array
+    if kind != "image":
+        return PositionGrid(nav_shape, shape, context or CONTEXTS[-1], signal_mask)
+    if chip_size is None:
+        chip_size = _choose_chip_size(signal, support, min(shape))
+    if chip_size > min(shape):
+        raise ValueError(
+            f"chip_size={chip_size} px is larger than the image, {shape[1]} x {shape[0]} px."
+        )
+    if stride is not None and stride > min(shape):
+        raise ValueError(f"stride={stride} px is larger than the image, {shape[1]} x {shape[0]} px.")
+    return ChipGrid(nav_shape, shape, int(chip_size), int(stride or max(1, chip_size // 4)))
+
+
+def _choose_chip_size(signal: BaseSignal, support: SupportSet, least: int) -> int:
+    """Side of ready chips, or of the area ROIs, at most a quarter of the image."""
+    ready = ready_side(support)
+    if ready is not None:
+        return ready
+    sides = area_roi_sides(support, signal.axes_manager.signal_axes)
+    side = round(float(np.median(sides))) if sides else _CHIP_SIZE
+    return max(min(side, least // 4), min(4, least))
+
+
+def _signal_mask(signal: BaseSignal, kind: str, mask: Any) -> np.ndarray | None:
+    if mask is None:
+        return None
+    if kind == "image":
+        raise ValueError(
+            "signal_mask is for spectra and patterns; mask pixels of an image with navigation_mask."
+        )
+    mask = as_mask(mask, (), signal.axes_manager.signal_shape, "signal_mask")
+    if mask.all():
+        raise ValueError("signal_mask leaves nothing: it is True everywhere.")
+    return mask
+
+
+def _grid_mask(
+    signal: BaseSignal, grid: ChipGrid | PositionGrid, kind: str, mask: Any
+) -> np.ndarray | None:
+    """What is left out, on the grid of the label map."""
+    if mask is None:
+        return None
+    axes = signal.axes_manager
+    if kind == "image":
+        pixels = as_mask(mask, axes.navigation_shape, axes.signal_shape, "navigation_mask")
+        rows, columns = (grid.centres(axis).astype(int) for axis in (0, 1))
+        limits = [size - 1 for size in grid.image_shape]
+        cells = pixels[..., np.minimum(rows, limits[0])[:, None], np.minimum(columns, limits[1])]
+        result = np.ascontiguousarray(np.broadcast_to(cells, grid.shape))
+    else:
+        result = as_mask(mask, axes.navigation_shape, (), "navigation_mask")
+    if result.all():
+        raise ValueError("navigation_mask leaves nothing to classify: it is True everywhere.")
+    return result
+
+
+def _signal_axis(signal: BaseSignal, kind: str) -> tuple[Any, float, str]:
+    axis = signal.axes_manager.signal_axes[0]
+    values = axis.index2value(np.array([0, axis.size - 1]))
+    scale = float(values[1] - values[0]) / max(axis.size - 1, 1)
+    return (float(values[0]) if kind == "spectrum" else "", scale, str(axis.units))
+
+
+def _check_same(
+    signal: BaseSignal,
+    kind: str,
+    settings: Settings,
+    encoder: Any,
+    chip_size: int | None,
+    context: int | None,
+    reject: bool | float,
+    signal_mask: np.ndarray | None,
+) -> None:
+    """Refuse data of another kind, and arguments that contradict."""
+    if kind != settings.kind:
+        raise ValueError(f"The classifier was learnt on {settings.kind} data, these are {kind} data.")
+    given = {"chip_size": chip_size, "context": context, "signal_mask": signal_mask}
+    settings.check(**{name: value for name, value in given.items() if value is not None})
+    if reject is not True:
+        settings.check(reject=reject)
+    if encoder is not None and get_encoder(encoder).name != settings.encoder.name:
+        raise ValueError(
+            f"encoder={get_encoder(encoder).name!r} contradicts what the classifier learnt with "
+            f"({settings.encoder.name!r}). Leave encoder out, or classify from a support set."
+        )
+    first, scale, units = _signal_axis(signal, kind)
+    shape = signal.axes_manager._signal_shape_in_array
+    learnt_shape = shape if kind == "image" else _unmasked_shape(settings)
+    same = units == settings.signal_axis[2] and np.isclose(scale, settings.signal_axis[1], rtol=0.01)
+    if kind != "image" and shape != learnt_shape:
+        raise ValueError(
+            f"The classifier was learnt on {kind} data of shape {learnt_shape}, these have {shape}."
+        )
+    if kind == "spectrum":
+        same = same and abs(first - settings.signal_axis[0]) < abs(scale) / 2
+        if not same:
+            raise ValueError(
+                f"The classifier was learnt on an axis from {settings.signal_axis[0]:g} in steps of "
+                f"{settings.signal_axis[1]:g} {settings.signal_axis[2]}, this one goes from "
+                f"{first:g} in steps of {scale:g} {units}. Interpolate the data first."
+            )
+    elif not same:
+        warnings.warn(
+            f"The classifier was learnt at {settings.signal_axis[1]:g} {settings.signal_axis[2]} "
+            f"per pixel, these data have {scale:g} {units}.",
+            stacklevel=3,
+        )
+
+
+def _unmasked_shape(settings: Settings) -> tuple[int, ...]:
+    mask = settings.signal_mask
+    return settings.item_shape if mask is None else mask.shape

@@ -1,0 +1,238 @@
+"""From data to embeddings: blocks of a lazy array through an encoder."""
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from uuid import uuid4
+
+import dask
+import dask.array as da
+import numpy as np
+import torch
+from tqdm.dask import TqdmCallback
+
+from .chips import Block, ChipGrid
+from .encoders import Encoder
+from .positions import PositionGrid
+
+Grid = ChipGrid | PositionGrid
+
+# A block: positions as float32 [bytes], or the side of a piece of image [px].
+_BLOCK_BYTES = 16 * 2**20
+_BLOCK_SIDE = 1024
+# The sample from which the data set's normalisation, centre and components are
+# estimated: as float32 [bytes], and in items.
+_SAMPLE_BYTES = 64 * 2**20
+_MOST_SAMPLED = {ChipGrid: 2048, PositionGrid: 8192}
+# Side of the contiguous pieces of the sample: chips overlap already, positions
+# need neighbours around which a context can be chosen.
+_SAMPLE_SIDE = {ChipGrid: 4, PositionGrid: 8}
+
+_GPU_LOCK = threading.Lock()
+
+
+def choose_device(device: str | torch.device | None) -> str:
+    """Return the device to compute on, as torch names it.
+
+    None stands for cuda if there is one, then mps, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If torch does not know or does not have the device.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device={str(device)!r} cannot be used here ({reason}); None chooses one, "
+            "'cpu' is always there."
+        ) from error
+    return str(device)
+
+
+def encode(encoder: Encoder, items: np.ndarray, device: str) -> np.ndarray:
+    """Encode items in batches that fit, as float32 of shape (n, d)."""
+    size, start, parts = encoder.batch_size, 0, []
+    with _one_thread() if device == "cpu" else _GPU_LOCK:
+        while start < len(items):
+            try:
+                parts.append(_check(encoder, items[start : start + size], device))
+                start += size
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                size //= 2
+    return np.concatenate(parts)
+
+
+def _check(encoder: Encoder, batch: np.ndarray, device: str) -> np.ndarray:
+    embeddings = np.asarray(encoder.encode(batch, device))
+    if embeddings.ndim != 2 or len(embeddings) != len(batch):
+        raise ValueError(
+            f"The encoder {encoder.name!r} turned a batch of shape {batch.shape} into "
+            f"{embeddings.shape}; embeddings of shape ({len(batch)}, d) are needed."
+        )
+    return embeddings.astype(np.float32, copy=False)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One torch thread inside a dask thread: two thread pools fight."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def sample_blocks(grid: Grid) -> list[Block]:
+    """Where the data set is sampled: seeded, and decided by the shape alone.
+
+    Returns
+    -------
+    list of tuple of slice
+        Contiguous blocks of the grid; all of it when it is small.
+    """
+    item = 4 * math.prod(grid.item_shape)
+    count = min(_MOST_SAMPLED[type(grid)], max(256, _SAMPLE_BYTES // item))
+    if math.prod(grid.shape) <= count:
+        return [tuple(slice(0, size) for size in grid.shape)]
+    side = _SAMPLE_SIDE[type(grid)]
+    # Along a line the pieces are longer, so that their number stays the same.
+    sides = (1,) * (len(grid.shape) - 2) + ((side**2,) if len(grid.shape) == 1 else (side, side))
+    tiles = tuple(-(-size // s) for size, s in zip(grid.shape, sides, strict=True))
+    chosen = np.random.default_rng(0).choice(
+        math.prod(tiles), size=min(-(-count // side**2), math.prod(tiles)), replace=False
+    )
+    corners = np.transpose(np.unravel_index(np.sort(chosen), tiles)) * np.array(sides)
+    return [
+        tuple(
+            slice(int(low), int(min(low + s, size)))
+            for low, s, size in zip(corner, sides, grid.shape, strict=True)
+        )
+        for corner in corners
+    ]
+
+
+def read(data: da.Array, regions: Sequence[Block], show_progressbar: bool) -> list[np.ndarray]:
+    """Read regions of the data, together: no chunk is read twice."""
+    with progress(show_progressbar, "Reading examples"):
+        return [np.asarray(part) for part in dask.compute(*(data[region] for region in regions))]
+
+
+def progress(show: bool, what: str):
+    """Progress bar over whatever dask computes inside the context."""
+    return TqdmCallback(desc=what) if show else nullcontext()
+
+
+def crop(region: np.ndarray, have: Block, want: Block) -> np.ndarray:
+    """Cut a region that was read for `have` down to `want`."""
+    inner = (slice(w.start - h.start, w.stop - h.start) for h, w in zip(have, want, strict=True))
+    return region[tuple(inner)]
+
+
+def block_items(region: np.ndarray, grid: Grid, block: Block, mask: np.ndarray | None) -> np.ndarray:
+    """All finite, unmasked items of a block, shape (n, *item_shape)."""
+    parts = [items for _, items in grid.batches(region, block, mask, 4096)]
+    items = np.concatenate(parts) if parts else np.empty((0, *grid.item_shape), region.dtype)
+    return items[_finite(items)]
+
+
+def embeddings(
+    data: da.Array, grid: Grid, mask: np.ndarray | None, encoder: Encoder, size: int, device: str
+) -> da.Array:
+    """Embed every query, lazily.
+
+    Parameters
+    ----------
+    data
+        Shape (*nav, H, W) or (*nav, *signal).
+    grid
+        Where the queries lie.
+    mask
+        Queries to leave out (True), shape of the grid; None: none.
+    encoder
+        A fitted encoder.
+    size
+        Length d of an embedding.
+    device
+        Where to encode.
+
+    Returns
+    -------
+    dask.array.Array
+        float32, shape (*grid.shape, d). Masked queries, and those whose data
+        are not finite, have NaN in place of an embedding.
+    """
+    # One node of the graph holds what all blocks share.
+    job = dask.delayed(
+        _Job(grid, mask, encoder, size, device), name=f"fewshot-{uuid4().hex}", traverse=False
+    )
+    chunks = _block_sizes(grid, data)
+    parts = np.empty(tuple(len(c) for c in chunks), dtype=object)
+    starts = [np.cumsum((0, *c)) for c in chunks]
+    for index in np.ndindex(parts.shape):
+        block = tuple(
+            slice(int(s[i]), int(s[i + 1])) for s, i in zip(starts, index, strict=True)
+        )
+        shape = (*(s.stop - s.start for s in block), size)
+        parts[index] = da.from_delayed(
+            dask.delayed(_embed_block)(job, data[grid.region(block)], block),
+            shape,
+            dtype=np.float32,
+            meta=np.empty((0,) * len(shape), np.float32),
+        )
+    # The innermost list of da.block runs along the last axis, d.
+    return da.block(parts[..., np.newaxis].tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What the blocks of one classification share."""
+
+    grid: Grid
+    mask: np.ndarray | None
+    encoder: Encoder
+    size: int
+    device: str
+
+
+def _embed_block(job: _Job, region: np.ndarray, block: Block) -> np.ndarray:
+    shape = tuple(s.stop - s.start for s in block)
+    result = np.full((math.prod(shape), job.size), np.nan, np.float32)
+    batches = job.grid.batches(np.asarray(region), block, job.mask, job.encoder.batch_size)
+    for index, items in batches:
+        finite = _finite(items)
+        if finite.any():
+            result[index[finite]] = encode(job.encoder, items[finite], job.device)
+    return result.reshape(*shape, job.size)
+
+
+def _finite(items: np.ndarray) -> np.ndarray:
+    return np.isfinite(items).all(axis=tuple(range(1, items.ndim)))
+
+
+def _block_sizes(grid: Grid, data: da.Array) -> tuple[tuple[int, ...], ...]:
+    """Sizes of the blocks of the grid along every axis."""
+    if isinstance(grid, ChipGrid):
+        cells = max(1, _BLOCK_SIDE // grid.stride)
+        limits = (1,) * len(grid.nav_shape) + (cells, cells)
+        return da.core.normalize_chunks(limits, grid.shape)
+    nav = len(grid.nav_shape)
+    chunks = da.core.normalize_chunks(
+        ("auto",) * nav + (-1,) * (data.ndim - nav),
+        data.shape,
+        limit=_BLOCK_BYTES,
+        dtype=np.float32,
+        previous_chunks=data.chunks,
+    )
+    return chunks[:nav]

@@ -1,0 +1,189 @@
+"""The contract of an encoder, and what every encoder shares."""
+
+import hashlib
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+KINDS = ("image", "pattern", "spectrum")
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A frozen description of a map from items to embeddings.
+
+    An item is a chip or a pattern (h, w), or a spectrum (channels,). To write
+    an encoder, subclass this and define :meth:`encode`; override :meth:`fit`
+    when something has to be learnt from the data set without labels.
+
+    Parameters
+    ----------
+    name
+        How the encoder is called in metadata and messages.
+    kinds
+        The kinds of item that it accepts, out of ``"image"`` (chips),
+        ``"pattern"`` and ``"spectrum"``.
+    offset, scale
+        Robust normalisation of the data set, ``(item - offset) / scale``.
+        Set by :meth:`fit`, the same for all items, so that mean intensity
+        (Z-contrast) is kept.
+    dihedral
+        Whether the 8 rotations and mirror images of a support example are
+        examples of the same class for this encoder.
+    batch_size
+        Items encoded at a time; halved when the device runs out of memory.
+
+    Notes
+    -----
+    Two encoders are equal when they give equal embeddings, that is when name
+    and :attr:`sha256` agree. An encoder pickles, and costs little to ship.
+    """
+
+    name: str
+    kinds: tuple[str, ...] = KINDS
+    offset: float = 0.0
+    scale: float = 1.0
+    dihedral: bool = False
+    batch_size: int = 256
+
+    #: What the digest leaves out: it does not change the embeddings.
+    _not_hashed: ClassVar[frozenset[str]] = frozenset({"kinds", "batch_size"})
+
+    def fit(self, sample: np.ndarray, *, kind: str, sum_normalise: bool = False) -> Self:
+        """Learn from a sample of the data set, without labels.
+
+        Parameters
+        ----------
+        sample
+            Items of shape (n, h, w) or (n, channels), float32, finite.
+        kind
+            One of ``"image"``, ``"pattern"``, ``"spectrum"``.
+        sum_normalise
+            Whether only the shape of a spectrum counts and not its sum (EDS,
+            where the sum follows the thickness).
+
+        Returns
+        -------
+        Encoder
+            A fitted copy; this one is not changed. The default sets `offset`
+            to the median and `scale` to the 1-99 % range of the sample.
+        """
+        low, middle, high = np.percentile(_thin(sample), (1, 50, 99))
+        scale = float(high - low) or float(np.abs(sample).max()) or 1.0
+        return replace(self, offset=float(middle), scale=scale)
+
+    def encode(self, batch: np.ndarray, device: str = "cpu") -> np.ndarray:
+        """Embed a batch of items.
+
+        Parameters
+        ----------
+        batch
+            Items of shape (n, h, w) or (n, channels).
+        device
+            Where to compute, as torch names it.
+
+        Returns
+        -------
+        numpy.ndarray
+            Embeddings of shape (n, d).
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define encode(batch, device)")
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of everything that decides the embeddings."""
+        digest = hashlib.sha256(self.name.encode())
+        for name, value in sorted(self.state().items()):
+            if name not in self._not_hashed:
+                digest.update(name.encode())
+                digest.update(_as_bytes(value))
+        return digest.hexdigest()
+
+    def state(self) -> dict[str, Any]:
+        """Return the fields by name: enough to build the encoder again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.sha256 == self.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}, sha256 {self.sha256[:8]}>"
+
+
+def to_tensor(batch: np.ndarray, device: str):
+    """Upload items as they are and convert to float32 on the device."""
+    import torch
+
+    if batch.dtype.kind not in "uif" or not batch.dtype.isnative or batch.dtype.itemsize > 4:
+        batch = batch.astype(np.float32)
+    return torch.as_tensor(np.ascontiguousarray(batch)).to(device).float()
+
+
+def _as_bytes(value: Any) -> bytes:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes()
+    return repr(value).encode()
+
+
+def _thin(sample: np.ndarray, at_most: int = 1_000_000) -> np.ndarray:
+    """Every n-th value, so that percentiles stay cheap."""
+    values = sample.reshape(-1)
+    return values[:: max(1, values.size // at_most)]
+
+
+def project_onto_components(
+    features: np.ndarray, n_components: int, power: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components of features, each scaled by its variance.
+
+    Parameters
+    ----------
+    features
+        Sample of shape (n, p).
+    n_components
+        At most so many components are kept; never more than the sample and
+        its rank can carry.
+    power
+        A component of variance v is divided by ``v ** power``: 0 keeps the
+        variances, 0.5 whitens. 0.25 lets faint but reproducible differences
+        count without lifting the noise as high as the signal.
+
+    Returns
+    -------
+    mean : numpy.ndarray
+        Shape (p,).
+    components : numpy.ndarray
+        Shape (p, d); an embedding is ``(features - mean) @ components``.
+    """
+    mean = features.mean(axis=0)
+    centred = (features - mean).astype(np.float32)
+    n, p = centred.shape
+    gram = (centred.T @ centred if p <= n else centred @ centred.T).astype(np.float64) / n
+    variance, vectors = _leading_eigenpairs(gram, min(n_components, max(n - 1, 1), p))
+    kept = variance > 1e-7 * max(variance[0], 1e-30)
+    if not kept.any():
+        # A sample without any variance still needs an embedding.
+        return mean.astype(np.float32), np.full((p, 1), 1 / p, np.float32)
+    variance, vectors = variance[kept], vectors[:, kept]
+    if p > n:
+        vectors = centred.T.astype(np.float64) @ vectors / np.sqrt(n * variance)
+    return mean.astype(np.float32), (vectors * variance**-power).astype(np.float32)
+
+
+def _leading_eigenpairs(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Largest k eigenvalues, falling, and their vectors as columns."""
+    size = len(matrix)
+    if size <= 1024 or k > size // 4:
+        values, vectors = np.linalg.eigh(matrix)
+        values, vectors = values[-k:], vectors[:, -k:]
+    else:
+        from scipy.sparse.linalg import eigsh
+
+        values, vectors = eigsh(matrix, k=k, v0=np.ones(size))
+    order = np.argsort(values)[::-1]
+    return values[order], vectors[:, order]

@@ -1,0 +1,100 @@
+"""From what a user passes as `encoder` to an :class:`Encoder`."""
+
+from pathlib import Path
+from typing import Any
+
+from .base import Encoder
+from .fourier import FourierEncoder
+from .pca import PCAEncoder
+
+_BUNDLED = {
+    "fourier": FourierEncoder(name="fourier", kinds=("image", "pattern")),
+    "pca": PCAEncoder(name="pca"),
+}
+
+# The one place that decides what `encoder=None` means.
+_DEFAULTS = {"image": "fourier", "pattern": "pca", "spectrum": "pca"}
+
+
+def list_encoders(kind: str | None = None) -> list[str]:
+    """Names of the bundled encoders.
+
+    Parameters
+    ----------
+    kind
+        Only those for ``"image"``, ``"pattern"`` or ``"spectrum"``; None: all.
+    """
+    return [name for name, encoder in _BUNDLED.items() if kind is None or kind in encoder.kinds]
+
+
+def default_encoder(kind: str) -> Encoder:
+    """Return the bundled encoder that ``encoder=None`` stands for."""
+    return _BUNDLED[_DEFAULTS[kind]]
+
+
+def get_encoder(
+    encoder: Any,
+    *,
+    weights: str | Path | None = None,
+    input_size: int | None = None,
+    trusted: bool = False,
+) -> Encoder:
+    """Make an encoder of a name, a module, a file or a function.
+
+    Parameters
+    ----------
+    encoder
+        A bundled name (see :func:`list_encoders`), ``"timm:<name>"``, an
+        :class:`Encoder`, a :class:`torch.nn.Module`, the path of a
+        TorchScript (.pt) or exported (.pt2) file, or a function that maps
+        NumPy batches (n, h, w) or (n, channels) to embeddings (n, d).
+    weights
+        State dict for a module, .safetensors or what ``torch.save`` wrote;
+        read without pickle.
+    input_size
+        Side to which a module's or file's input images are resampled [px];
+        None leaves them as they are.
+    trusted
+        Must be True for a TorchScript or exported file: both can run code.
+
+    Returns
+    -------
+    Encoder
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or a file is not `trusted`.
+    TypeError
+        If `encoder` is none of the above.
+    ImportError
+        If ``"timm:<name>"`` is asked for and timm is not installed.
+    """
+    options = {} if input_size is None else {"input_size": input_size}
+    if isinstance(encoder, Encoder):
+        return encoder
+    if isinstance(encoder, str) and encoder in _BUNDLED:
+        return _BUNDLED[encoder]
+    # Torch is only imported once something of it is asked for.
+    from . import foreign
+
+    if isinstance(encoder, foreign.torch.nn.Module):
+        module = encoder if weights is None else foreign.load_weights(encoder, weights)
+        return foreign.from_module(module, **options)
+    if isinstance(encoder, str) and encoder.startswith("timm:"):
+        return foreign.from_timm(encoder.removeprefix("timm:"), **options)
+    if isinstance(encoder, Path) or (isinstance(encoder, str) and Path(encoder).suffix):
+        return foreign.from_file(encoder, trusted=trusted, **options)
+    if isinstance(encoder, str):
+        raise ValueError(
+            f"There is no encoder {encoder!r}. Bundled: {', '.join(map(repr, _BUNDLED))}; others "
+            "are 'timm:<name>', a .pt or .pt2 file, a torch module or a function."
+        )
+    if callable(encoder):
+        return foreign.CallableEncoder(
+            name=getattr(encoder, "__name__", type(encoder).__name__), function=encoder
+        )
+    raise TypeError(
+        f"encoder is {type(encoder).__name__}; a name, an Encoder, a torch module, a path or a "
+        "function on NumPy batches is needed."
+    )

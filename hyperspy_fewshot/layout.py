@@ -1,0 +1,231 @@
+"""Axes, units and metadata of what is returned."""
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from hyperspy.signal import BaseSignal
+
+from .chips import ChipGrid
+from .locate import Domain, is_frame_roi, is_number
+from .prototypes import FewShotClassifier
+from .statistics import Statistics
+from .support import SupportSet
+
+_COPIED = ("General", "Acquisition_instrument", "Sample")
+_MOST_BACKDROP = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """What statistics and pictures need to know of a label map.
+
+    Parameters
+    ----------
+    cell_areas
+        Pixels or positions that every cell of a map covers.
+    area_scale
+        Area (length, for a line) of one of them in `units`.
+    units
+        Units of areas.
+    overlap
+        Number of neighbouring labels that rest on the same data.
+    n_masked
+        Queries left out by the user.
+    stride
+        Of images [px]; None for maps over a navigation space.
+    image_shape
+        (rows, columns) of an image [px].
+    image_axes
+        Dictionaries of the axes of an image, array order.
+    """
+
+    cell_areas: np.ndarray
+    area_scale: float
+    units: str
+    overlap: float
+    n_masked: int
+    stride: int | None = None
+    image_shape: tuple[int, int] | None = None
+    image_axes: tuple[dict, ...] = ()
+
+    @classmethod
+    def of(cls, domain: Domain, n_masked: int) -> "Geometry":
+        """Geometry of the label map of a domain."""
+        grid = domain.grid
+        areas = grid.cell_areas()
+        axes = picture_axes(domain)
+        scales = [abs(_step(axis)) for axis in axes]
+        names = ["px" if str(axis.units) == "<undefined>" else str(axis.units) for axis in axes]
+        units = names[0] if len(axes) == 1 else "·".join(names)
+        if len(set(names)) == 1 and len(axes) == 2:
+            units = f"{names[0]}²"
+        if "px" in names:
+            scales = [1.0 if name == "px" else s for name, s in zip(names, scales, strict=True)]
+        image = {}
+        if isinstance(grid, ChipGrid):
+            dictionaries = [axis.get_axis_dictionary() for axis in domain.signal_axes[::-1]]
+            image = {
+                "stride": grid.stride,
+                "image_shape": grid.image_shape,
+                "image_axes": tuple(dictionaries),
+            }
+        return cls(areas, float(np.prod(scales)), units, grid.overlap, n_masked, **image)
+
+
+def picture_axes(domain: Domain) -> tuple[Any, ...]:
+    """HyperSpy axes (x, y), or (x,), on which a map is drawn."""
+    axes = domain.signal_axes if domain.kind == "image" else domain.navigation_axes
+    return tuple(axes[:2])
+
+
+def _step(axis: Any) -> float:
+    return float(axis.axis[-1] - axis.axis[0]) / max(axis.size - 1, 1) or float(
+        getattr(axis, "scale", 1.0)
+    )
+
+
+def axis_dictionaries(signal: BaseSignal) -> list[dict]:
+    """Axes of a signal as dictionaries, array order."""
+    return [axis.get_axis_dictionary() for axis in signal.axes_manager._axes]
+
+
+def map_axes(domain: Domain) -> list[dict]:
+    """Axes of a label map as dictionaries, array order."""
+    navigation = [axis.get_axis_dictionary() for axis in domain.navigation_axes[::-1]]
+    if domain.kind != "image":
+        first = max(0, len(navigation) - 2)
+        return [{**axis, "navigate": i < first} for i, axis in enumerate(navigation)]
+    grid = domain.grid
+    return navigation + [
+        _cell_axis(axis, grid.centres(i), grid.stride)
+        for i, axis in enumerate(domain.signal_axes[::-1])
+    ]
+
+
+def _cell_axis(axis: Any, centres: np.ndarray, stride: int) -> dict:
+    """Axis of the cells of an image, given their centres [px]."""
+    dictionary = {**axis.get_axis_dictionary(), "size": len(centres), "navigate": False}
+    if axis.is_uniform:
+        offset = axis.offset + axis.scale * centres[0]
+        return {**dictionary, "offset": offset, "scale": axis.scale * stride}
+    values = np.interp(centres, np.arange(axis.size), axis.axis)
+    kept = {key: dictionary[key] for key in ("name", "units", "navigate")}
+    return {**kept, "_type": "DataAxis", "axis": values}
+
+
+def class_axis(k: int) -> dict:
+    """The axis that counts classes."""
+    return {"name": "Class index", "size": k, "navigate": True, "scale": 1.0, "offset": 0.0}
+
+
+def metadata_of(signal: BaseSignal, what: str) -> dict:
+    """Metadata that a result inherits, with a title of its own."""
+    tree = signal.metadata.as_dictionary()
+    metadata = {key: tree[key] for key in _COPIED if key in tree}
+    title = signal.metadata.get_item("General.title", default="") or signal.__class__.__name__
+    metadata.setdefault("General", {})["title"] = f"{what} {title}"
+    return metadata
+
+
+def provenance(classifier: FewShotClassifier, support: SupportSet) -> dict:
+    """Everything that is needed to repeat a result."""
+    settings = classifier.setup
+    node = {
+        "class_names": list(classifier.class_names),
+        "support": support.describe(),
+        "encoder": settings.encoder.name,
+        "encoder_sha256": settings.encoder.sha256,
+        "kind": settings.kind,
+        "reject": "default" if settings.reject is True else str(settings.reject),
+        "thresholds": [float(value) for value in classifier.thresholds],
+        "temperature": float(classifier.temperature),
+        "leave_one_out": float(classifier.leave_one_out),
+        "versions": json.dumps(
+            {name: version(name) for name in ("hyperspy_fewshot", "hyperspy", "torch", "numpy")}
+        ),
+    }
+    for name in ("chip_size", "stride", "context"):
+        value = getattr(settings, name)
+        if value is not None:
+            node[name] = int(value)
+    return node
+
+
+def as_columns(statistics: Statistics) -> dict:
+    """Statistics as lists, since names may not be keys of metadata."""
+    rows = statistics.to_dict()
+    columns = {key: [row[key] for row in rows.values()] for key in next(iter(rows.values()))}
+    return {"name": list(rows), "units": statistics.units, **columns}
+
+
+def eager(signal: BaseSignal, data: np.ndarray) -> BaseSignal:
+    """The eager twin of a lazy signal, with computed data."""
+    twin = signal._deepcopy_with_new_data(data)
+    twin._lazy = False
+    twin._assign_subclass()
+    return twin
+
+
+def examples_in_frame(
+    support: SupportSet, domain: Domain, index: tuple[int, ...]
+) -> list[tuple[int, Any]]:
+    """Class number and example of what lies in the data, in one frame."""
+    wanted = []
+    for number, examples in enumerate(support.examples.values()):
+        for example in examples:
+            if domain.kind == "image" and domain.navigation_axes:
+                if is_frame_roi(example):
+                    frame = example[0] if isinstance(example[0], tuple) else (example[0],)
+                elif isinstance(example, tuple):
+                    frame = example[:-2]
+                else:
+                    continue
+                if not all(map(is_number, frame)) or tuple(frame)[::-1] != tuple(index):
+                    continue
+            wanted.append((number, example))
+    return wanted
+
+
+def backdrop(signal: BaseSignal, domain: Domain, index: tuple[int, ...]) -> np.ndarray | None:
+    """The picture under a label map; None if it would need a pass over data."""
+    if domain.kind == "image":
+        data = signal.data[index] if index else signal.data
+        step = max(1, -(-max(data.shape) // _MOST_BACKDROP))
+        return np.asarray(data[::step, ::step], dtype=float)
+    if signal._lazy:
+        return None
+    nav = len(domain.navigation_axes)
+    picture = np.nansum(signal.data, axis=tuple(range(nav, signal.data.ndim)), dtype=float)
+    return picture[index]
+
+
+def class_signals(
+    signal: BaseSignal, labels: np.ndarray, class_names: tuple[str, ...], method: str
+) -> BaseSignal:
+    """Sum or mean of the data over the positions of every class."""
+    nav = labels.ndim
+    axes = tuple(range(nav))
+    shape = (*labels.shape, *(1,) * (signal.data.ndim - nav))
+    data = signal.data
+    sums = []
+    for value in range(len(class_names)):
+        here = labels == value
+        if signal._lazy:
+            kept = da.where(da.from_array(here.reshape(shape), chunks=-1), data, 0)
+            total = kept.sum(axis=axes, dtype=float)
+        else:
+            total = data[here].sum(axis=0, dtype=float)
+        sums.append(total / max(1, int(here.sum())) if method == "mean" else total)
+    stacked = da.stack(sums).compute() if signal._lazy else np.stack(sums)
+    inner = [axis for axis in axis_dictionaries(signal) if not axis["navigate"]]
+    result = BaseSignal(stacked, axes=[class_axis(len(class_names)), *inner])
+    result.metadata.add_dictionary(signal.metadata.as_dictionary())
+    title = signal.metadata.get_item("General.title", default="")
+    result.metadata.General.title = f"{method} of {', '.join(class_names)} in {title}"
+    result.original_metadata.add_dictionary(signal.original_metadata.as_dictionary())
+    result.set_signal_type(signal.metadata.Signal.signal_type)
+    return result

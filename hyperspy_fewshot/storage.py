@@ -1,0 +1,140 @@
+"""A result in one .hspy or .zspy file, without pickle."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hyperspy.io import load as hs_load
+
+from .encoders import Encoder
+from .encoders.fourier import FourierEncoder
+from .encoders.pca import PCAEncoder
+from .layout import Geometry
+from .prototypes import FewShotClassifier
+from .settings import Settings
+from .support import SupportSet
+
+if TYPE_CHECKING:
+    from .result import FewShotResult
+
+# Encoders whose description is numbers alone; others are not saved.
+_SAVED = {"FourierEncoder": FourierEncoder, "PCAEncoder": PCAEncoder}
+_SUFFIXES = (".hspy", ".zspy")
+
+
+def save(result: "FewShotResult", path: str | Path, overwrite: bool | None) -> None:
+    """Write a computed result; see :meth:`FewShotResult.save`."""
+    path = Path(path)
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(f"{path.name!r} must end in .hspy or .zspy.")
+    arrays: dict[str, np.ndarray] = {
+        "probabilities": result.probabilities.data,
+        "confidence": result.confidence.data,
+        "cell_areas": result.geometry.cell_areas,
+    }
+    plain = {
+        "classifier": _flatten("classifier", _classifier_state(result.classifier), arrays),
+        "settings": _flatten("settings", _settings_state(result.classifier.setup), arrays),
+        "encoder": _encoder_state(result.classifier.setup.encoder, arrays),
+        "geometry": _flatten("geometry", {**vars(result.geometry), "cell_areas": None}, arrays),
+        "support": _support_state(result.support, arrays),
+    }
+    labels = result.labels.deepcopy()
+    labels.metadata.set_item("FewShot.result", json.dumps(plain))
+    for name, array in arrays.items():
+        labels.metadata.set_item(f"FewShot.arrays.{name}", array)
+    labels.save(path, overwrite=overwrite)
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read what :func:`save` wrote, as arguments of FewShotResult."""
+    from . import layout, signals
+
+    labels = hs_load(path)
+    if not labels.metadata.has_item("FewShot.result"):
+        raise ValueError(f"{Path(path).name!r} holds no few-shot result.")
+    plain = json.loads(labels.metadata.get_item("FewShot.result"))
+    arrays = labels.metadata.get_item("FewShot.arrays").as_dictionary()
+    for name in ("result", "arrays"):
+        del labels.metadata.FewShot[name]
+    encoder = _build_encoder(plain["encoder"], arrays)
+    settings = _restore(plain["settings"], arrays)
+    classifier = _restore(plain["classifier"], arrays)
+    setup = Settings(
+        encoder=encoder,
+        **{**settings, "item_shape": tuple(settings["item_shape"])},
+    )
+    axes = layout.axis_dictionaries(labels)
+    k = len(classifier["class_names"])
+    geometry = _restore(plain["geometry"], arrays)
+    geometry["cell_areas"] = np.asarray(arrays["cell_areas"])
+    geometry["image_axes"] = tuple(geometry["image_axes"])
+    metadata = {"General": {"title": "Few-shot probabilities"}}
+    return {
+        "labels": labels,
+        "probabilities": signals.build(
+            np.asarray(arrays["probabilities"]), [layout.class_axis(k), *axes], False, metadata
+        ),
+        "confidence": signals.build(
+            np.asarray(arrays["confidence"]), axes, False, {"General": {"title": "Confidence"}}
+        ),
+        "embeddings": None,
+        "classifier": FewShotClassifier(
+            setup=setup, **{**classifier, "class_names": tuple(classifier["class_names"])}
+        ),
+        "support": SupportSet.from_json(
+            plain["support"], {key: np.asarray(value) for key, value in arrays.items()}
+        ),
+        "geometry": Geometry(**geometry),
+    }
+
+
+def _classifier_state(classifier: FewShotClassifier) -> dict[str, Any]:
+    state = {key: value for key, value in vars(classifier).items() if key != "setup"}
+    return {**state, "class_names": list(classifier.class_names)}
+
+
+def _settings_state(settings: Settings) -> dict[str, Any]:
+    return {key: value for key, value in vars(settings).items() if key != "encoder"}
+
+
+def _encoder_state(encoder: Encoder | None, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    kind = type(encoder).__name__
+    if kind not in _SAVED:
+        return {}
+    return {"class": kind, "state": _flatten("encoder", encoder.state(), arrays)}
+
+
+def _build_encoder(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Encoder | None:
+    if not plain:
+        return None
+    state = _restore(plain["state"], arrays)
+    return _SAVED[plain["class"]](**{**state, "kinds": tuple(state["kinds"])})
+
+
+def _support_state(support: SupportSet, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    own: dict[str, np.ndarray] = {}
+    plain = support.to_json(own)
+    arrays.update(own)
+    return plain
+
+
+def _flatten(prefix: str, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Move arrays out of a state; what stays can be written as JSON."""
+    plain = {}
+    for key, value in state.items():
+        if isinstance(value, np.ndarray):
+            arrays[f"{prefix}_{key}"] = value
+            value = {"array": f"{prefix}_{key}", "dtype": str(value.dtype)}
+        plain[key] = value
+    return plain
+
+
+def _restore(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {
+        key: np.asarray(arrays[value["array"]]).astype(value["dtype"])
+        if isinstance(value, dict) and "array" in value
+        else value
+        for key, value in plain.items()
+    }
