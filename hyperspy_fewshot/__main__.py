@@ -172,7 +172,9 @@ def _print_composition(names: Sequence[str], spectra) -> None:
     gross = spectra.get_lines_intensity()
     # Both what is counted in a window and the background taken off it fluctuate.
     error = np.sqrt(sum(2 * g.data - n.data for g, n in zip(gross, net, strict=True))).ravel()
-    iron, platinum = spectra.quantification(net, "CL", _K_FACTORS, composition_units="atomic")
+    iron, platinum = spectra.quantification(
+        net, "CL", _K_FACTORS, composition_units="atomic", show_progressbar=False
+    )
     rows = (signal.data.ravel() for signal in (*net, iron, platinum))
     for name, one_error, *values in zip(names, error, *rows, strict=True):
         counts = "".join(f"{value:10.0f}" for value in values[:2])

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from hyperspy.exceptions import SignalDimensionError
-from rsciio.utils.rgb import is_rgbx
 from hyperspy.signal import BaseSignal
 
 
@@ -27,7 +26,7 @@ def check_signal(signal: Any) -> None:
         )
     if signal.ragged:
         raise TypeError("Ragged signals cannot be classified: their positions hold other shapes.")
-    if is_rgbx(signal.data):
+    if signal.data.dtype.fields:
         raise TypeError(
             "RGB images cannot be classified: make one grey channel, for instance with "
             "s.change_dtype('uint8') and s.mean over the colours."

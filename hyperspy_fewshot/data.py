@@ -239,11 +239,11 @@ def polycrystal(
 
 
 def eds_spectrum_image(
-    shape: tuple[int, int] = (40, 48),
+    shape: tuple[int, int] = (56, 64),
     *,
     counts: float = 40.0,
     pixel_size: float = 2.0,
-    spacing: int = 13,
+    spacing: int = 18,
     seed: int = 0,
 ) -> Specimen:
     """Simulate an EDS spectrum image of FePt and iron oxide nanoparticles on a carbon film.

@@ -15,6 +15,9 @@ MASKED = -2
 # Significance level of the default threshold, one-sided. Support examples are
 # picked because they are typical, so queries scatter more than they do.
 DEFAULT_LEVEL = 0.002
+# Bounds of the centre of the prior of 1 / temperature: a support set that is
+# told apart without effort says little of the queries between its classes.
+_PRIOR_GAIN = (2.0, 10.0)
 # What stands in when no class has a second shot to leave out.
 FALLBACK_TEMPERATURE = 0.1
 FALLBACK_THRESHOLD = 0.0
@@ -220,7 +223,8 @@ class _LeftOut:
         temperature 0 when they are all right. The prior of the logarithm of
         1 / temperature is a normal distribution of width 1 around the value
         for Gaussian margins of mean M and standard deviation S, 2 M / S^2,
-        widened for the few entries that M and S rest on.
+        with S widened for the few entries that it rests on, and the whole
+        bounded.
         """
         if not self.any:
             return FALLBACK_TEMPERATURE
@@ -233,7 +237,7 @@ class _LeftOut:
         n = self.n_entries
         # The variance of a further margin under the t distribution of n - 1.
         variance *= (n + 1) / max(n - 3, 1)
-        centre = np.log(np.clip(2 * mean / max(variance, 1e-4), 2.0, 100.0))
+        centre = np.log(np.clip(2 * mean / max(variance, 1e-4), *_PRIOR_GAIN))
 
         def cost(log_gain: float) -> float:
             log_p = np.log(softmax(np.exp(log_gain) * self.scores, axis=1) + 1e-12)
