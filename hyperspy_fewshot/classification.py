@@ -6,10 +6,9 @@ the classes from the support set, and wires the lazy computation of the result.
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import dask.array as da
 import numpy as np
 from hyperspy.defaults_parser import preferences
 from hyperspy.signal import BaseSignal
@@ -18,8 +17,8 @@ from . import embed
 from .checks import as_mask, check_numbers, check_signal, kind_of
 from .chips import ChipGrid
 from .encoders import Encoder, default_encoder, get_encoder
-from .locate import Domain, Entry
-from .positions import CONTEXTS, PositionGrid, choose_context
+from .learning import Task, learn, signal_axis
+from .positions import CONTEXTS, PositionGrid
 from .prototypes import FewShotClassifier
 from .result import FewShotResult
 from .settings import Settings
@@ -77,168 +76,16 @@ def classify(
         chip_size, context, signal_mask = settings.chip_size, settings.context, settings.signal_mask
         stride = stride or settings.stride
     grid = _grid(signal, kind, support, chip_size, stride, context, signal_mask)
-    task = _Task(signal, kind, grid, _grid_mask(signal, grid, kind, navigation_mask), device)
+    task = Task(signal, kind, grid, _grid_mask(signal, grid, kind, navigation_mask), device)
     if learnt is None:
         chosen = _encoder_for(kind, encoder)
-        learnt, grid = _learn(task, support, chosen, context, reject, show_progressbar)
+        learnt, grid = learn(task, support, chosen, context, reject, show_progressbar)
         task = replace(task, grid=grid)
     return _wire(task, learnt, support, lazy_output, show_progressbar)
 
 
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """What is classified, where, and what is left out."""
-
-    signal: BaseSignal
-    kind: str
-    grid: ChipGrid | PositionGrid
-    mask: np.ndarray | None
-    device: str
-
-    @property
-    def data(self) -> da.Array:
-        """The data as one dask array, which never copies them."""
-        data = self.signal.data
-        return data if self.signal._lazy else da.from_array(data, chunks=-1, name=False)
-
-    @property
-    def domain(self) -> Domain:
-        axes = self.signal.axes_manager
-        return Domain(self.kind, axes.navigation_axes, axes.signal_axes, self.grid)
-
-    @property
-    def sum_normalise(self) -> bool:
-        """Whether the sum of a spectrum says nothing of its class (EDS)."""
-        return self.kind == "spectrum" and self.signal.metadata.Signal.signal_type.startswith("EDS")
-
-
-def _learn(
-    task: _Task,
-    support: SupportSet,
-    encoder: Encoder,
-    context: int | None,
-    reject: bool | float,
-    show_progressbar: bool,
-) -> tuple[FewShotClassifier, ChipGrid | PositionGrid]:
-    """Learn normalisation, context, centre and classes of a data set.
-
-    Reads the support examples and the sample, and nothing else.
-    """
-    grid = task.grid
-    entries = support.resolve(task.domain)
-    blocks = embed.sample_blocks(grid)
-    located = [e for e in entries if e.locations is not None]
-    places = [tuple(map(int, place)) for e in located for place in e.locations]
-    regions = [grid.region(block) for block in blocks] + [grid.region_at(p) for p in places]
-    parts = embed.read(task.data, regions, show_progressbar)
-    sampled, examples = parts[: len(blocks)], parts[len(blocks) :]
-    if task.kind != "image" and context is None:
-        chosen = _choose_context(task, sampled, blocks)
-        wide, grid = grid, replace(grid, context=chosen)
-        sampled = [
-            embed.crop(part, wide.region(block), grid.region(block))
-            for part, block in zip(sampled, blocks, strict=True)
-        ]
-        examples = [
-            embed.crop(part, wide.region_at(place), grid.region_at(place))
-            for part, place in zip(examples, places, strict=True)
-        ]
-    sample = _finite_sample(sampled, grid, blocks, task.mask)
-    encoder = encoder.fit(sample, kind=task.kind, sum_normalise=task.sum_normalise)
-    centre = embed.encode(encoder, sample, task.device).mean(axis=0, dtype=np.float64)
-    items = [grid.item_at(part, place) for part, place in zip(examples, places, strict=True)]
-    embeddings, index = _embed_support(entries, items, support, encoder, task.device)
-    settings = Settings(
-        kind=task.kind,
-        encoder=encoder,
-        embedding_size=embeddings.shape[1],
-        item_shape=grid.item_shape,
-        chip_size=getattr(grid, "chip_size", None),
-        stride=getattr(grid, "stride", None),
-        context=getattr(grid, "context", None),
-        reject=reject,
-        signal_mask=getattr(grid, "signal_mask", None),
-        signal_axis=_signal_axis(task.signal, task.kind),
-    )
-    classifier = FewShotClassifier.fit(
-        embeddings,
-        index,
-        np.array([entry.class_index for entry in entries]),
-        support.class_names,
-        centre=centre,
-        reject=reject,
-        setup=settings,
-    )
-    return classifier, grid
-
-
-def _choose_context(task: _Task, sampled: list[np.ndarray], blocks: list) -> int:
-    """Choose the context from the sample, which was read with the widest."""
-    grid = task.grid
-    nav = len(grid.nav_shape)
-    least = min(grid.nav_shape[-2:])
-    contexts = [side for side in CONTEXTS if side <= min(grid.context, max(1, least // 2))]
-    inner = [
-        tuple(slice(b.start - a.start, b.stop - a.start) for a, b in zip(w, b_, strict=True))
-        for w, b_ in ((grid.region(block), block) for block in blocks)
-    ]
-    flat = [_binned(grid.prepare(part), nav) for part in sampled]
-    return choose_context(flat, inner, nav, sum_normalise=task.sum_normalise, contexts=contexts)
-
-
-def _binned(data: np.ndarray, nav: int, most: int = 32) -> np.ndarray:
-    """Flatten the signal axes; patterns are binned, which loses no context."""
-    if data.ndim == nav + 2:
-        side = -(-max(data.shape[nav:]) // most)
-        if side > 1:
-            rows, columns = (size // side for size in data.shape[nav:])
-            data = data[..., : rows * side, : columns * side]
-            data = data.reshape(*data.shape[:nav], rows, side, columns, side).mean((-3, -1))
-    return data.reshape(*data.shape[:nav], -1)
-
-
-def _finite_sample(
-    sampled: list[np.ndarray], grid: ChipGrid | PositionGrid, blocks: list, mask: np.ndarray | None
-) -> np.ndarray:
-    parts = [
-        embed.block_items(part, grid, block, mask)
-        for part, block in zip(sampled, blocks, strict=True)
-    ]
-    sample = np.concatenate(parts)
-    if not len(sample):
-        raise ValueError("Nothing is left to classify: all data are masked or not finite.")
-    return sample.astype(np.float32)
-
-
-def _embed_support(
-    entries: list[Entry],
-    items: list[np.ndarray],
-    support: SupportSet,
-    encoder: Encoder,
-    device: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of all support examples, and the entry each belongs to."""
-    remaining = iter(items)
-    embeddings, index = [], []
-    for number, entry in enumerate(entries):
-        if entry.items is None:
-            here = np.stack([next(remaining) for _ in entry.locations]).astype(np.float32)
-        else:
-            here = entry.items.astype(np.float32)
-        here = here[np.isfinite(here).all(axis=tuple(range(1, here.ndim)))]
-        if not len(here):
-            name = support.class_names[entry.class_index]
-            raise ValueError(f"An example of class {name!r} lies on NaN or infinite data.")
-        if encoder.dihedral and here.ndim == 3:
-            turned = [np.rot90(here, k, axes=(1, 2)) for k in range(4)]
-            here = np.concatenate(turned + [view[:, :, ::-1] for view in turned])
-        embeddings.append(embed.encode(encoder, here, device))
-        index += [number] * len(here)
-    return np.concatenate(embeddings), np.array(index)
-
-
 def _wire(
-    task: _Task,
+    task: Task,
     classifier: FewShotClassifier,
     support: SupportSet,
     lazy_output: bool | None,
@@ -325,7 +172,9 @@ def _grid(
             f"chip_size={chip_size} px is larger than the image, {shape[1]} x {shape[0]} px."
         )
     if stride is not None and stride > min(shape):
-        raise ValueError(f"stride={stride} px is larger than the image, {shape[1]} x {shape[0]} px.")
+        raise ValueError(
+            f"stride={stride} px is larger than the image, {shape[1]} x {shape[0]} px."
+        )
     return ChipGrid(nav_shape, shape, int(chip_size), int(stride or max(1, chip_size // 4)))
 
 
@@ -372,13 +221,6 @@ def _grid_mask(
     return result
 
 
-def _signal_axis(signal: BaseSignal, kind: str) -> tuple[Any, float, str]:
-    axis = signal.axes_manager.signal_axes[0]
-    values = axis.index2value(np.array([0, axis.size - 1]))
-    scale = float(values[1] - values[0]) / max(axis.size - 1, 1)
-    return (float(values[0]) if kind == "spectrum" else "", scale, str(axis.units))
-
-
 def _check_same(
     signal: BaseSignal,
     kind: str,
@@ -391,7 +233,9 @@ def _check_same(
 ) -> None:
     """Refuse data of another kind, and arguments that contradict."""
     if kind != settings.kind:
-        raise ValueError(f"The classifier was learnt on {settings.kind} data, these are {kind} data.")
+        raise ValueError(
+            f"The classifier was learnt on {settings.kind} data, these are {kind} data."
+        )
     given = {"chip_size": chip_size, "context": context, "signal_mask": signal_mask}
     settings.check(**{name: value for name, value in given.items() if value is not None})
     if reject is not True:
@@ -401,10 +245,12 @@ def _check_same(
             f"encoder={get_encoder(encoder).name!r} contradicts what the classifier learnt with "
             f"({settings.encoder.name!r}). Leave encoder out, or classify from a support set."
         )
-    first, scale, units = _signal_axis(signal, kind)
+    first, scale, units = signal_axis(signal, kind)
     shape = signal.axes_manager._signal_shape_in_array
     learnt_shape = shape if kind == "image" else _unmasked_shape(settings)
-    same = units == settings.signal_axis[2] and np.isclose(scale, settings.signal_axis[1], rtol=0.01)
+    same = units == settings.signal_axis[2] and np.isclose(
+        scale, settings.signal_axis[1], rtol=0.01
+    )
     if kind != "image" and shape != learnt_shape:
         raise ValueError(
             f"The classifier was learnt on {kind} data of shape {learnt_shape}, these have {shape}."

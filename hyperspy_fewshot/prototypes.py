@@ -118,7 +118,8 @@ class FewShotClassifier:
         left_out = _LeftOut.score(units, entries, means, entry_classes, prototypes)
         if not left_out.any:
             warnings.warn(
-                "With one example a class nothing can be left out: temperature and threshold are "
+                "With one example a class nothing can be left out (examples that share most of their "
+                "data count as one): temperature and threshold are "
                 f"constants ({FALLBACK_TEMPERATURE} and {FALLBACK_THRESHOLD}), probabilities are "
                 "not calibrated. Give at least one class a second example.",
                 stacklevel=2,

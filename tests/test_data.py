@@ -9,7 +9,9 @@ KINDS = {
     "heterostructure": lambda **options: data.heterostructure((208, 240), **options),
     "image_stack": lambda **options: data.image_stack(3, (160, 176), **options),
     "polycrystal": lambda **options: data.polycrystal((272, 304), **options),
-    "eds_spectrum_image": lambda **options: data.eds_spectrum_image((28, 42), **options),
+    "eds_spectrum_image": lambda **options: data.eds_spectrum_image(
+        (28, 42), spacing=13, **options
+    ),
     "diffraction_scan": lambda **options: data.diffraction_scan((14, 18), (32, 38), **options),
 }
 
@@ -82,7 +84,7 @@ def test_counts_follow_poisson():
 
 
 def test_spectrum_and_pattern_counts():
-    spectra = data.eds_spectrum_image((28, 42), counts=55.0).signal.data
+    spectra = data.eds_spectrum_image((28, 42), spacing=13, counts=55.0).signal.data
     patterns = data.diffraction_scan((14, 18), (32, 38), counts=300.0).signal.data
     np.testing.assert_allclose(spectra.sum(axis=-1).mean(), 55, rtol=0.03)
     np.testing.assert_allclose(patterns.sum(axis=(-2, -1)).mean(), 300, rtol=0.03)
@@ -273,8 +275,8 @@ def test_accuracy_on_another_grid_says_so(specimens):
         (lambda: data.diffraction_scan(domains=2.5), "domains must be a whole number"),
         (lambda: data.diffraction_scan(pattern_shape=(8, 40)), r"at least 16, but \(8, 40\)"),
         (
-            lambda: data.eds_spectrum_image((13, 20)),
-            r"No room for two particles 13 positions apart",
+            lambda: data.eds_spectrum_image((18, 35)),
+            r"No room for two particles 18 positions apart",
         ),
         (
             lambda: data.eds_spectrum_image(spacing=4),
