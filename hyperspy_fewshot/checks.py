@@ -28,8 +28,8 @@ def check_signal(signal: Any) -> None:
         raise TypeError("Ragged signals cannot be classified: their positions hold other shapes.")
     if signal.data.dtype.fields:
         raise TypeError(
-            "RGB images cannot be classified: make one grey channel, for instance with "
-            "s.change_dtype('uint8') and s.mean over the colours."
+            "RGB images cannot be classified: make them grey, for instance with "
+            "s.change_dtype('uint8') and then s = s.mean(-1).as_signal2D((0, 1))."
         )
     if signal.data.dtype.kind == "c":
         raise TypeError(
@@ -42,8 +42,8 @@ def check_signal(signal: Any) -> None:
         error = SignalDimensionError(axes.signal_dimension, 2)
         error.msg = (
             f"The signal dimension is {axes.signal_dimension}; spectra (1) or images and patterns "
-            "(2) can be classified. Change it with s.transpose(signal_axes=2) or "
-            "s.as_signal2D((0, 1))."
+            "(2) can be classified. Change it with s.transpose(signal_axes=1) or "
+            "s.transpose(signal_axes=2)."
         )
         raise error
     if axes.navigation_dimension == 0 and axes.signal_dimension == 1:
@@ -76,14 +76,14 @@ def check_numbers(
     Raises
     ------
     TypeError
-        If a size is not an integer.
+        If a size is not an integer, or `reject` neither boolean nor number.
     ValueError
         If a value is out of range, or has no meaning for the kind of data.
     """
     for name, value in (("chip_size", chip_size), ("stride", stride), ("context", context)):
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{name}={value!r} must be an integer.")
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
@@ -100,8 +100,16 @@ def check_numbers(
                     f"{name} is for images; what is classified here is the {kind} at every "
                     "navigation position."
                 )
-    if not isinstance(reject, bool | np.bool_) and not 0 < reject < 1:
-        raise ValueError(f"reject={reject!r} must be True, False, or a level between 0 and 1.")
+    accepted = f"reject={reject!r} must be True, False, or a level between 0 and 1."
+    if not isinstance(reject, bool | int | float):
+        raise TypeError(accepted)
+    if not isinstance(reject, bool) and not 0 < reject < 1:
+        raise ValueError(accepted)
+
+
+def plain(value: Any) -> Any:
+    """Turn a NumPy scalar into a Python number; the rest stays as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def as_mask(
@@ -114,32 +122,58 @@ def as_mask(
     mask
         A signal, or an array in HyperSpy's order (x, y).
     navigation_shape, signal_shape
-        Shapes in HyperSpy's order. Where there are both, a mask of the signal
-        shape alone holds for all frames.
+        Shapes in HyperSpy's order. Where there are both, as in a stack of
+        images, a mask of the signal shape alone holds for all frames, and one
+        of the navigation shape alone for whole frames.
     name
         For the message.
 
+    Returns
+    -------
+    numpy.ndarray
+        Boolean, shape (*navigation, *signal) in array order, read-only.
+
     Raises
     ------
+    TypeError
+        If it is neither boolean nor a number.
     ValueError
         If the shape does not fit.
     """
-    whole = navigation_shape + signal_shape
-    in_array = navigation_shape[::-1] + signal_shape[::-1]
-    if isinstance(mask, BaseSignal):
-        data = np.asarray(mask.data, dtype=bool)
-        if data.shape in (in_array, signal_shape[::-1]) and data.shape:
-            return data
-        shown, expected = data.shape[::-1], whole
-    else:
-        data = np.asarray(mask, dtype=bool)
-        n = len(navigation_shape)
-        if data.shape == whole:
-            return data.transpose(*range(n)[::-1], *range(n, data.ndim)[::-1])
-        if data.shape == signal_shape and data.shape:
-            return data.T
-        shown, expected = data.shape, whole
-    raise ValueError(
-        f"{name} has shape {shown}, the data have {expected} (HyperSpy's order, x first; True "
-        "leaves out). A mask in array order is passed transposed, mask.T."
+    is_signal = isinstance(mask, BaseSignal)
+    data = np.asarray(mask.data if is_signal else mask)
+    if data.dtype.kind not in "buif":
+        raise TypeError(f"{name} must hold True or False, got {type(mask).__name__} {data.dtype}.")
+    full = navigation_shape[::-1] + signal_shape[::-1]
+    for nav, sig in (
+        (navigation_shape, signal_shape),
+        ((), signal_shape),
+        (navigation_shape, ()),
+    ):
+        fits = data.shape == (nav[::-1] + sig[::-1] if is_signal else nav + sig)
+        if data.shape and fits:
+            if not is_signal:
+                data = data.transpose(*range(len(nav))[::-1], *range(len(nav), data.ndim)[::-1])
+            spread = nav[::-1] or (1,) * len(navigation_shape)
+            spread += sig[::-1] or (1,) * len(signal_shape)
+            return np.broadcast_to(data.astype(bool).reshape(spread), full)
+    raise ValueError(_misfit(data.shape, navigation_shape + signal_shape, full, name, is_signal))
+
+
+def _misfit(
+    shape: tuple[int, ...],
+    expected: tuple[int, ...],
+    in_array: tuple[int, ...],
+    name: str,
+    is_signal: bool,
+) -> str:
+    """What to say of a mask whose shape does not fit."""
+    if is_signal:
+        return f"{name} is a signal with data of shape {shape}; the data to mask have {in_array}."
+    message = (
+        f"{name} has shape {shape}, {expected} is needed (HyperSpy's order, x first; True leaves "
+        "out)."
     )
+    if shape and shape == in_array:
+        message += f" This is the order of arrays: pass hs.signals.BaseSignal(mask) as {name}."
+    return message

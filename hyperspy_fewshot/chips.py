@@ -69,14 +69,7 @@ class ChipGrid:
 
     def region(self, block: Block) -> Block:
         """Slices of the data that hold all pixels of a block of cells."""
-        bounds = self._bounds(block)
-        return (
-            *block[:-2],
-            *(
-                slice(max(low, 0), min(high, size))
-                for (low, high), size in zip(bounds, self.image_shape, strict=True)
-            ),
-        )
+        return (*block[:-2], *self._spans(self._bounds(block)))
 
     def batches(
         self, region: np.ndarray, block: Block, mask: np.ndarray | None, size: int
@@ -101,7 +94,7 @@ class ChipGrid:
         chips : numpy.ndarray
             Shape (n, chip_size, chip_size).
         """
-        windows = self._windows(self._reflect(region, self._bounds(block)), self.stride)
+        windows = self._windows(self._extend(region, self._bounds(block)))
         wanted = np.arange(int(np.prod(windows.shape[:-2])))
         if mask is not None:
             wanted = wanted[~mask[block].reshape(-1)]
@@ -111,19 +104,17 @@ class ChipGrid:
 
     def region_at(self, location: tuple[int, ...]) -> Block:
         """Slices of the data that hold the chip centred on a pixel (*nav, y, x)."""
-        n = len(self.nav_shape)
-        nav = tuple(slice(i, i + 1) for i in location[:n])
-        pixels = tuple(
-            slice(max(low, 0), min(high, size))
-            for (low, high), size in zip(
-                self._chip_bounds(location), self.image_shape, strict=True
-            )
-        )
-        return nav + pixels
+        nav = (slice(i, i + 1) for i in location[: len(self.nav_shape)])
+        return (*nav, *self._spans(self._chip_bounds(location)))
 
-    def item_at(self, region: np.ndarray, location: tuple[int, ...]) -> np.ndarray:
-        """Cut the chip centred on a pixel (*nav, y, x) out of its region."""
-        chip = self._reflect(region, self._chip_bounds(location))
+    def item_at(
+        self, region: np.ndarray, location: tuple[int, ...], mask: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Cut the chip centred on a pixel (*nav, y, x) out of its region.
+
+        The mask leaves out cells, not pixels: it does not change a chip.
+        """
+        chip = self._extend(region, self._chip_bounds(location))
         return chip.reshape(self.item_shape)
 
     def _chip_bounds(self, location: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -139,19 +130,31 @@ class ChipGrid:
             for s in block[-2:]
         ]
 
-    def _reflect(self, region: np.ndarray, bounds: list[tuple[int, int]]) -> np.ndarray:
-        """Extend a region by reflection to bounds that leave the image."""
-        pad = [(0, 0)] * (region.ndim - 2)
-        pad += [
-            (max(0, -low), max(0, high - size))
-            for (low, high), size in zip(bounds, self.image_shape, strict=True)
-        ]
-        if not np.any(pad):
-            return region
-        # One pixel has nothing to reflect but itself.
-        mode = "reflect" if min(region.shape[-2:]) > 1 else "edge"
-        return np.pad(region, pad, mode=mode)
+    def _pixels(self, bounds: list[tuple[int, int]]) -> list[np.ndarray]:
+        """Pixels of the image for all places inside the bounds, by axis."""
+        pairs = zip(bounds, self.image_shape, strict=True)
+        return [_reflected(low, high, size) for (low, high), size in pairs]
 
-    def _windows(self, pixels: np.ndarray, stride: int) -> np.ndarray:
+    def _spans(self, bounds: list[tuple[int, int]]) -> Block:
+        """Slices that hold what lies inside the bounds and what is reflected."""
+        return tuple(slice(int(p.min()), int(p.max()) + 1) for p in self._pixels(bounds))
+
+    def _extend(self, region: np.ndarray, bounds: list[tuple[int, int]]) -> np.ndarray:
+        """Bring a region that was read for the bounds to their size."""
+        pairs = zip(bounds, self.image_shape, strict=True)
+        if all(low >= 0 and high <= size for (low, high), size in pairs):
+            return region
+        rows, columns = (pixels - pixels.min() for pixels in self._pixels(bounds))
+        return region[..., rows[:, np.newaxis], columns]
+
+    def _windows(self, pixels: np.ndarray) -> np.ndarray:
         views = np.lib.stride_tricks.sliding_window_view(pixels, self.item_shape, axis=(-2, -1))
-        return views[..., ::stride, ::stride, :, :]
+        return views[..., :: self.stride, :: self.stride, :, :]
+
+
+def _reflected(low: int, high: int, size: int) -> np.ndarray:
+    """Pixels low to high - 1 of an axis, reflected at its first and last pixel."""
+    # One pixel has nothing to reflect but itself.
+    period = max(1, 2 * (size - 1))
+    index = np.arange(low, high) % period
+    return np.minimum(index, period - index) if size > 1 else np.zeros_like(index)

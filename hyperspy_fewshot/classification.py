@@ -14,11 +14,12 @@ from hyperspy.defaults_parser import preferences
 from hyperspy.signal import BaseSignal
 
 from . import embed
-from .checks import as_mask, check_numbers, check_signal, kind_of
+from .checks import as_mask, check_numbers, check_signal, kind_of, plain
 from .chips import ChipGrid
+from .context import CONTEXTS
 from .encoders import Encoder, default_encoder, get_encoder
 from .learning import Task, learn, signal_axis
-from .positions import CONTEXTS, PositionGrid
+from .positions import PositionGrid
 from .prototypes import FewShotClassifier
 from .result import FewShotResult
 from .settings import Settings
@@ -62,7 +63,8 @@ def classify(
     check_signal(signal)
     learnt = _learnt(support)
     settings = None if learnt is None else learnt.setup
-    if settings is not None and settings.kind == "image" and chip_size is None:
+    chip_size, stride, context, reject = map(plain, (chip_size, stride, context, reject))
+    if settings is not None and chip_size is None and signal.axes_manager.signal_dimension == 2:
         chip_size = settings.chip_size
     kind = kind_of(signal, chip_size)
     check_numbers(kind, chip_size=chip_size, stride=stride, context=context, reject=reject)
@@ -76,18 +78,21 @@ def classify(
         chip_size, context, signal_mask = settings.chip_size, settings.context, settings.signal_mask
         stride = stride or settings.stride
     grid = _grid(signal, kind, support, chip_size, stride, context, signal_mask)
+    if settings is not None and kind != "image":
+        grid = replace(grid, smoothing=settings.smoothing)
     task = Task(signal, kind, grid, _grid_mask(signal, grid, kind, navigation_mask), device)
     if learnt is None:
         chosen = _encoder_for(kind, encoder)
         learnt, grid = learn(task, support, chosen, context, reject, show_progressbar)
         task = replace(task, grid=grid)
-    return _wire(task, learnt, support, lazy_output, show_progressbar)
+    return _wire(task, learnt, support, settings is not None, lazy_output, show_progressbar)
 
 
 def _wire(
     task: Task,
     classifier: FewShotClassifier,
     support: SupportSet,
+    transferred: bool,
     lazy_output: bool | None,
     show_progressbar: bool,
 ) -> FewShotResult:
@@ -105,7 +110,7 @@ def _wire(
         meta=np.empty((0,) * embeddings.ndim, np.float32),
     )
     result = FewShotResult.build(
-        task.signal, task.domain, packed, embeddings, classifier, support, task.mask
+        task.signal, task.domain, packed, embeddings, classifier, support, task.mask, transferred
     )
     lazy = task.signal._lazy if lazy_output is None else lazy_output
     return result if lazy else result.compute(show_progressbar=show_progressbar)
@@ -130,7 +135,9 @@ def _learnt_support(support: FewShotClassifier | FewShotResult) -> SupportSet:
 
 
 def _as_support(support: Any) -> SupportSet:
-    support = support.copy() if isinstance(support, SupportSet) else SupportSet(support)
+    support = support if isinstance(support, SupportSet) else SupportSet(support)
+    # A copy, since ROIs may be moved and examples be added later.
+    support = support.copy()
     if len(support.class_names) < 2:
         raise ValueError(
             f"Few-shot classification needs at least two classes, got {list(support.class_names)}."
@@ -212,8 +219,7 @@ def _grid_mask(
         pixels = as_mask(mask, axes.navigation_shape, axes.signal_shape, "navigation_mask")
         rows, columns = (grid.centres(axis).astype(int) for axis in (0, 1))
         limits = [size - 1 for size in grid.image_shape]
-        cells = pixels[..., np.minimum(rows, limits[0])[:, None], np.minimum(columns, limits[1])]
-        result = np.ascontiguousarray(np.broadcast_to(cells, grid.shape))
+        result = pixels[..., np.minimum(rows, limits[0])[:, None], np.minimum(columns, limits[1])]
     else:
         result = as_mask(mask, axes.navigation_shape, (), "navigation_mask")
     if result.all():
@@ -237,6 +243,8 @@ def _check_same(
             f"The classifier was learnt on {settings.kind} data, these are {kind} data."
         )
     given = {"chip_size": chip_size, "context": context, "signal_mask": signal_mask}
+    if kind == "image":
+        del given["context"]
     settings.check(**{name: value for name, value in given.items() if value is not None})
     if reject is not True:
         settings.check(reject=reject)
@@ -248,25 +256,24 @@ def _check_same(
     first, scale, units = signal_axis(signal, kind)
     shape = signal.axes_manager._signal_shape_in_array
     learnt_shape = shape if kind == "image" else _unmasked_shape(settings)
-    same = units == settings.signal_axis[2] and np.isclose(
-        scale, settings.signal_axis[1], rtol=0.01
-    )
+    learnt_first, learnt_scale, learnt_units = settings.signal_axis
+    same = units == learnt_units and np.isclose(scale, learnt_scale, rtol=0.01, atol=0)
     if kind != "image" and shape != learnt_shape:
         raise ValueError(
             f"The classifier was learnt on {kind} data of shape {learnt_shape}, these have {shape}."
         )
     if kind == "spectrum":
-        same = same and abs(first - settings.signal_axis[0]) < abs(scale) / 2
-        if not same:
+        apart = abs(first - learnt_first) + abs(scale - learnt_scale) * (shape[0] - 1)
+        if not same or apart > abs(scale) / 2:
             raise ValueError(
-                f"The classifier was learnt on an axis from {settings.signal_axis[0]:g} in steps of "
-                f"{settings.signal_axis[1]:g} {settings.signal_axis[2]}, this one goes from "
-                f"{first:g} in steps of {scale:g} {units}. Interpolate the data first."
+                f"The classifier was learnt on an axis from {learnt_first:g} in steps of "
+                f"{learnt_scale:g} {learnt_units}, this one goes from {first:g} in steps of "
+                f"{scale:g} {units}. Interpolate the data first."
             )
     elif not same:
         warnings.warn(
-            f"The classifier was learnt at {settings.signal_axis[1]:g} {settings.signal_axis[2]} "
-            f"per pixel, these data have {scale:g} {units}.",
+            f"The classifier was learnt at {learnt_scale:g} {learnt_units} per pixel, these data "
+            f"have {scale:g} {units}.",
             stacklevel=3,
         )
 

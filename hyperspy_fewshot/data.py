@@ -140,7 +140,7 @@ def heterostructure(
     Returns
     -------
     specimen
-        Signal2D (|x, y) of uint16; classes "amorphous" (top), "SrTiO3" and "Ge" (bottom). The truth
+        Signal2D ``(|x, y)`` of uint16; classes "amorphous" (top), "SrTiO3" and "Ge" (bottom). The truth
         is -1 within 0.2 nm of an interface.
     """
     _check(shape, 64, counts=counts, pixel_size=pixel_size, probe=probe)
@@ -178,7 +178,7 @@ def image_stack(
     Returns
     -------
     specimen
-        Signal2D (time|x, y) of uint16; classes "amorphous", "SrTiO3" and "Ge"; truth (frames, rows,
+        Signal2D ``(time|x, y)`` of uint16; classes "amorphous", "SrTiO3" and "Ge"; truth (frames, rows,
         columns).
     """
     _check(shape, 64, counts=counts, pixel_size=pixel_size)
@@ -227,7 +227,7 @@ def polycrystal(
     Returns
     -------
     specimen
-        Signal2D (|x, y) of uint16; classes "grain 1" ..., "stacking faults" and "amorphous". The
+        Signal2D ``(|x, y)`` of uint16; classes "grain 1" ..., "stacking faults" and "amorphous". The
         truth is -1 within 0.2 nm of a boundary.
     """
     _check(shape, 64, counts=counts, pixel_size=pixel_size, probe=probe)
@@ -270,7 +270,7 @@ def eds_spectrum_image(
     Returns
     -------
     specimen
-        EDSTEMSpectrum (x, y|Energy) of uint16, with elements, lines and microscope set for
+        EDSTEMSpectrum ``(x, y|Energy)`` of uint16, with elements, lines and microscope set for
         quantification; classes "carbon film", "FePt" and "iron oxide". The truth is -1 on the thin
         rims of the particles.
     """
@@ -341,7 +341,7 @@ def diffraction_scan(
     Returns
     -------
     specimen
-        Signal2D (x, y|kx, ky) of uint16; classes "domain 1" ...; truth over the scan, defined
+        Signal2D ``(x, y|kx, ky)`` of uint16; classes "domain 1" ...; truth over the scan, defined
         everywhere.
     """
     _check(scan_shape, 8, counts=counts)

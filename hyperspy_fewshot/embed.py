@@ -11,11 +11,13 @@ import dask
 import dask.array as da
 import numpy as np
 import torch
+from dask.highlevelgraph import HighLevelGraph
 from tqdm.dask import TqdmCallback
 
 from .chips import Block, ChipGrid
 from .encoders import Encoder
 from .positions import PositionGrid
+from .regions import join, pieces_of
 
 Grid = ChipGrid | PositionGrid
 
@@ -31,6 +33,9 @@ _MOST_SAMPLED = {ChipGrid: 2048, PositionGrid: 8192}
 _SAMPLE_SIDE = {ChipGrid: 4, PositionGrid: 8}
 
 _GPU_LOCK = threading.Lock()
+# The user's number of torch threads, and how many blocks have set their own.
+_THREADS_LOCK = threading.Lock()
+_threads = _inside = 0
 
 
 def choose_device(device: str | torch.device | None) -> str:
@@ -41,27 +46,37 @@ def choose_device(device: str | torch.device | None) -> str:
     Raises
     ------
     ValueError
-        If torch does not know or does not have the device.
+        If torch does not know the device, or it is not there.
     """
     if device is None:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        known = torch.device(device)
+        # Only a value that comes back proves that the device is there.
+        torch.zeros(1, device=known).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"device={str(device)!r} cannot be used here ({reason}); None chooses one, "
             "'cpu' is always there."
         ) from error
-    return str(device)
+    return str(known)
 
 
 def encode(encoder: Encoder, items: np.ndarray, device: str) -> np.ndarray:
-    """Encode items in batches that fit, as float32 of shape (n, d)."""
+    """Encode items in batches that fit, as float32 of shape (n, d).
+
+    Raises
+    ------
+    ValueError
+        If the encoder does not return n rows of real numbers.
+    torch.OutOfMemoryError
+        If not even one item fits.
+    """
     size, start, parts = encoder.batch_size, 0, []
-    with _one_thread() if device == "cpu" else _GPU_LOCK:
+    with _one_thread() if torch.device(device).type == "cpu" else _GPU_LOCK:
         while start < len(items):
             try:
                 parts.append(_check(encoder, items[start : start + size], device))
@@ -75,23 +90,37 @@ def encode(encoder: Encoder, items: np.ndarray, device: str) -> np.ndarray:
 
 def _check(encoder: Encoder, batch: np.ndarray, device: str) -> np.ndarray:
     embeddings = np.asarray(encoder.encode(batch, device))
-    if embeddings.ndim != 2 or len(embeddings) != len(batch):
+    right = embeddings.ndim == 2 and len(embeddings) == len(batch)
+    if not right or embeddings.dtype.kind not in "biuf":
         raise ValueError(
             f"The encoder {encoder.name!r} turned a batch of shape {batch.shape} into "
-            f"{embeddings.shape}; embeddings of shape ({len(batch)}, d) are needed."
+            f"{embeddings.shape} of type {embeddings.dtype}; real numbers of shape "
+            f"({len(batch)}, d) are needed."
         )
     return embeddings.astype(np.float32, copy=False)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One torch thread inside a dask thread: two thread pools fight."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """One torch thread inside a dask thread: two thread pools fight.
+
+    Torch keeps the number for every thread and, for threads to come, for the
+    process. A thread that torch first sees in here starts with the 1 of the
+    others, hence all restore what the first of them found.
+    """
+    global _threads, _inside
+    with _THREADS_LOCK:
+        # Asked in every thread: torch would set a new one up after us.
+        found = torch.get_num_threads()
+        _threads = _threads if _inside else found
+        _inside += 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _THREADS_LOCK:
+            _inside -= 1
+            torch.set_num_threads(_threads)
 
 
 def sample_blocks(grid: Grid) -> list[Block]:
@@ -140,7 +169,9 @@ def crop(region: np.ndarray, have: Block, want: Block) -> np.ndarray:
     return region[tuple(inner)]
 
 
-def block_items(region: np.ndarray, grid: Grid, block: Block, mask: np.ndarray | None) -> np.ndarray:
+def block_items(
+    region: np.ndarray, grid: Grid, block: Block, mask: np.ndarray | None
+) -> np.ndarray:
     """All finite, unmasked items of a block, shape (n, *item_shape)."""
     parts = [items for _, items in grid.batches(region, block, mask, 4096)]
     items = np.concatenate(parts) if parts else np.empty((0, *grid.item_shape), region.dtype)
@@ -173,26 +204,19 @@ def embeddings(
         float32, shape (*grid.shape, d). Masked queries, and those whose data
         are not finite, have NaN in place of an embedding.
     """
-    # One node of the graph holds what all blocks share.
-    job = dask.delayed(
-        _Job(grid, mask, encoder, size, device), name=f"fewshot-{uuid4().hex}", traverse=False
-    )
+    name = f"fewshot-{uuid4().hex}"
     chunks = _block_sizes(grid, data)
-    parts = np.empty(tuple(len(c) for c in chunks), dtype=object)
-    starts = [np.cumsum((0, *c)) for c in chunks]
-    for index in np.ndindex(parts.shape):
-        block = tuple(
-            slice(int(s[i]), int(s[i + 1])) for s, i in zip(starts, index, strict=True)
-        )
-        shape = (*(s.stop - s.start for s in block), size)
-        parts[index] = da.from_delayed(
-            dask.delayed(_embed_block)(job, data[grid.region(block)], block),
-            shape,
-            dtype=np.float32,
-            meta=np.empty((0,) * len(shape), np.float32),
-        )
-    # The innermost list of da.block runs along the last axis, d.
-    return da.block(parts[..., np.newaxis].tolist())
+    edges = [np.cumsum((0, *sizes)) for sizes in chunks]
+    # One node of the graph holds what all blocks share.
+    job = _Job(grid, mask, encoder, size, device, edges)
+    shared = dask.delayed(job, name=f"{name}-job", traverse=False)
+    layer: dict = {}
+    for index in np.ndindex(*map(len, chunks)):
+        pieces = pieces_of(data, grid.region(job.block(index)), layer, f"{name}-{index}")
+        layer[(name, *index, 0)] = (_embed_block, shared.key, pieces, *index)
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=[data, shared])
+    meta = np.empty((0,) * (len(chunks) + 1), np.float32)
+    return da.Array(graph, name, (*chunks, (size,)), meta=meta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,16 +228,31 @@ class _Job:
     encoder: Encoder
     size: int
     device: str
+    edges: list[np.ndarray]
+
+    def block(self, index: tuple[int, ...]) -> Block:
+        """Slices of the grid that a block covers."""
+        return tuple(
+            slice(int(e[i]), int(e[i + 1])) for e, i in zip(self.edges, index, strict=True)
+        )
 
 
-def _embed_block(job: _Job, region: np.ndarray, block: Block) -> np.ndarray:
+def _embed_block(job: _Job, pieces: list, *index: int) -> np.ndarray:
+    block = job.block(index)
     shape = tuple(s.stop - s.start for s in block)
     result = np.full((math.prod(shape), job.size), np.nan, np.float32)
-    batches = job.grid.batches(np.asarray(region), block, job.mask, job.encoder.batch_size)
-    for index, items in batches:
+    batches = job.grid.batches(join(pieces), block, job.mask, job.encoder.batch_size)
+    for number, items in batches:
         finite = _finite(items)
-        if finite.any():
-            result[index[finite]] = encode(job.encoder, items[finite], job.device)
+        if not finite.any():
+            continue
+        embedded = encode(job.encoder, items[finite], job.device)
+        if embedded.shape[1] != job.size:
+            raise ValueError(
+                f"The encoder {job.encoder.name!r} gave {embedded.shape[1]} numbers an item, "
+                f"{job.size} before: their number must not depend on the batch."
+            )
+        result[number[finite]] = embedded
     return result.reshape(*shape, job.size)
 
 

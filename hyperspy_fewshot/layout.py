@@ -7,11 +7,13 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from hyperspy.axes import AxesManager
 from hyperspy.signal import BaseSignal
 
 from .chips import ChipGrid
-from .locate import Domain, is_frame_roi, is_number
+from .locate import Domain
 from .prototypes import FewShotClassifier
+from .rois import step
 from .statistics import Statistics
 from .support import SupportSet
 
@@ -57,8 +59,8 @@ class Geometry:
         """Geometry of the label map of a domain."""
         grid = domain.grid
         areas = grid.cell_areas()
-        axes = picture_axes(domain)
-        scales = [abs(_step(axis)) for axis in axes]
+        axes = domain.signal_axes if domain.kind == "image" else domain.navigation_axes[:2]
+        scales = [abs(step(axis)) for axis in axes]
         names = ["px" if str(axis.units) == "<undefined>" else str(axis.units) for axis in axes]
         units = names[0] if len(axes) == 1 else "·".join(names)
         if len(set(names)) == 1 and len(axes) == 2:
@@ -76,16 +78,14 @@ class Geometry:
         return cls(areas, float(np.prod(scales)), units, grid.overlap, n_masked, **image)
 
 
-def picture_axes(domain: Domain) -> tuple[Any, ...]:
-    """HyperSpy axes (x, y), or (x,), on which a map is drawn."""
-    axes = domain.signal_axes if domain.kind == "image" else domain.navigation_axes
-    return tuple(axes[:2])
+def picture_axes(labels: BaseSignal, geometry: Geometry) -> tuple[Any, ...]:
+    """HyperSpy axes (x, y), or (x,), of what a label map was made of.
 
-
-def _step(axis: Any) -> float:
-    return float(axis.axis[-1] - axis.axis[0]) / max(axis.size - 1, 1) or float(
-        getattr(axis, "scale", 1.0)
-    )
+    Positions of the support set are given on them.
+    """
+    if geometry.stride is None:
+        return labels.axes_manager.signal_axes
+    return AxesManager([dict(axis) for axis in geometry.image_axes]).signal_axes
 
 
 def axis_dictionaries(signal: BaseSignal) -> list[dict]:
@@ -131,12 +131,21 @@ def metadata_of(signal: BaseSignal, what: str) -> dict:
     return metadata
 
 
-def provenance(classifier: FewShotClassifier, support: SupportSet) -> dict:
-    """Everything that is needed to repeat a result."""
+def provenance(classifier: FewShotClassifier, support: SupportSet, transferred: bool) -> dict:
+    """Everything that is needed to repeat a result.
+
+    Parameters
+    ----------
+    classifier, support
+        What was learnt, and of what.
+    transferred
+        Whether that was on other data.
+    """
     settings = classifier.setup
     node = {
         "class_names": list(classifier.class_names),
         "support": support.describe(),
+        "transferred": transferred,
         "encoder": settings.encoder.name,
         "encoder_sha256": settings.encoder.sha256,
         "kind": settings.kind,
@@ -170,37 +179,16 @@ def eager(signal: BaseSignal, data: np.ndarray) -> BaseSignal:
     return twin
 
 
-def examples_in_frame(
-    support: SupportSet, domain: Domain, index: tuple[int, ...]
-) -> list[tuple[int, Any]]:
-    """Class number and example of what lies in the data, in one frame."""
-    wanted = []
-    for number, examples in enumerate(support.examples.values()):
-        for example in examples:
-            if domain.kind == "image" and domain.navigation_axes:
-                if is_frame_roi(example):
-                    frame = example[0] if isinstance(example[0], tuple) else (example[0],)
-                elif isinstance(example, tuple):
-                    frame = example[:-2]
-                else:
-                    continue
-                if not all(map(is_number, frame)) or tuple(frame)[::-1] != tuple(index):
-                    continue
-            wanted.append((number, example))
-    return wanted
-
-
-def backdrop(signal: BaseSignal, domain: Domain, index: tuple[int, ...]) -> np.ndarray | None:
+def backdrop(signal: BaseSignal, geometry: Geometry, index: tuple[int, ...]) -> np.ndarray | None:
     """The picture under a label map; None if it would need a pass over data."""
-    if domain.kind == "image":
-        data = signal.data[index] if index else signal.data
-        step = max(1, -(-max(data.shape) // _MOST_BACKDROP))
-        return np.asarray(data[::step, ::step], dtype=float)
+    if geometry.stride is not None:
+        data = signal.data[index]
+        every = max(1, -(-max(data.shape) // _MOST_BACKDROP))
+        return np.asarray(data[::every, ::every], dtype=float)
     if signal._lazy:
         return None
-    nav = len(domain.navigation_axes)
-    picture = np.nansum(signal.data, axis=tuple(range(nav, signal.data.ndim)), dtype=float)
-    return picture[index]
+    signal_axes = tuple(range(-signal.axes_manager.signal_dimension, 0))
+    return np.nansum(signal.data[index], axis=signal_axes, dtype=float)
 
 
 def class_signals(

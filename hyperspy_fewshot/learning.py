@@ -9,10 +9,11 @@ from hyperspy.signal import BaseSignal
 from scipy.sparse.csgraph import connected_components
 
 from . import embed
-from .chips import ChipGrid
+from .chips import Block, ChipGrid
+from .context import CONTEXTS, choose_context
 from .encoders import Encoder
 from .locate import Domain, Entry
-from .positions import CONTEXTS, PositionGrid, choose_context
+from .positions import PositionGrid
 from .prototypes import FewShotClassifier
 from .settings import Settings
 from .support import SupportSet
@@ -66,9 +67,8 @@ def learn(
     regions = [grid.region(block) for block in blocks] + [grid.region_at(p) for p in places]
     parts = embed.read(task.data, regions, show_progressbar)
     sampled, examples = parts[: len(blocks)], parts[len(blocks) :]
-    if task.kind != "image" and context is None:
-        chosen = _choose_context(task, sampled, blocks)
-        wide, grid = grid, replace(grid, context=chosen)
+    if task.kind != "image" and grid.context > 1:
+        wide, grid = grid, _with_context(task, sampled, blocks, context)
         sampled = [
             embed.crop(part, wide.region(block), grid.region(block))
             for part, block in zip(sampled, blocks, strict=True)
@@ -78,7 +78,12 @@ def learn(
             for part, place in zip(examples, places, strict=True)
         ]
     sample = _finite_sample(sampled, grid, blocks, task.mask)
-    encoder = encoder.fit(sample, kind=task.kind, sum_normalise=task.sum_normalise)
+    if getattr(grid, "smoothing", None) is None:
+        pooled = sample
+    else:
+        # Positions that keep their own noise would lead the components astray.
+        pooled = _finite_sample(sampled, replace(grid, smoothing=None), blocks, task.mask)
+    encoder = encoder.fit(pooled, kind=task.kind, sum_normalise=task.sum_normalise)
     centre = embed.encode(encoder, sample, task.device).mean(axis=0, dtype=np.float64)
     items = [grid.item_at(part, place) for part, place in zip(examples, places, strict=True)]
     embeddings, index = _embed_support(entries, items, support, encoder, task.device)
@@ -90,6 +95,7 @@ def learn(
         chip_size=getattr(grid, "chip_size", None),
         stride=getattr(grid, "stride", None),
         context=getattr(grid, "context", None),
+        smoothing=getattr(grid, "smoothing", None),
         reject=reject,
         signal_mask=getattr(grid, "signal_mask", None),
         signal_axis=signal_axis(task.signal, task.kind),
@@ -107,29 +113,25 @@ def learn(
     return classifier, grid
 
 
-def _choose_context(task: Task, sampled: list[np.ndarray], blocks: list) -> int:
-    """Choose the context from the sample, which was read with the widest."""
+def _with_context(
+    task: Task, sampled: list[np.ndarray], blocks: list[Block], context: int | None
+) -> PositionGrid:
+    """The grid with its context; the sample was read with the widest."""
     grid = task.grid
-    nav = len(grid.nav_shape)
-    least = min(grid.nav_shape[-2:])
-    contexts = [side for side in CONTEXTS if side <= min(grid.context, max(1, least // 2))]
+    most = min(grid.context, max(1, min(grid.nav_shape[-2:]) // 2))
+    contexts = [side for side in CONTEXTS if side <= most] if context is None else [context]
     inner = [
         tuple(slice(b.start - a.start, b.stop - a.start) for a, b in zip(w, b_, strict=True))
         for w, b_ in ((grid.region(block), block) for block in blocks)
     ]
-    flat = [_binned(grid.prepare(part), nav) for part in sampled]
-    return choose_context(flat, inner, nav, sum_normalise=task.sum_normalise, contexts=contexts)
-
-
-def _binned(data: np.ndarray, nav: int, most: int = 32) -> np.ndarray:
-    """Flatten the signal axes; patterns are binned, which loses no context."""
-    if data.ndim == nav + 2:
-        side = -(-max(data.shape[nav:]) // most)
-        if side > 1:
-            rows, columns = (size // side for size in data.shape[nav:])
-            data = data[..., : rows * side, : columns * side]
-            data = data.reshape(*data.shape[:nav], rows, side, columns, side).mean((-3, -1))
-    return data.reshape(*data.shape[:nav], -1)
+    chosen, smoothing = choose_context(
+        [grid.prepare(part) for part in sampled],
+        inner,
+        len(grid.nav_shape),
+        sum_normalise=task.sum_normalise,
+        contexts=contexts,
+    )
+    return replace(grid, context=chosen, smoothing=smoothing)
 
 
 def _finite_sample(

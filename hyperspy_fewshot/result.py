@@ -3,7 +3,6 @@
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import dask
 import dask.array as da
@@ -14,9 +13,9 @@ from hyperspy.signals import LazySignal1D
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from . import layout, plotting, signals, storage
+from . import layout, overlay, plotting, signals, storage
 from .embed import progress
-from .locate import Domain
+from .locate import Domain, frame_of
 from .prototypes import MASKED, FewShotClassifier
 from .statistics import Statistics, label_statistics
 from .support import SupportSet
@@ -43,10 +42,11 @@ class FewShotResult:
         The support set.
     geometry
         What the statistics need to know of the map.
-    domain
-        Where the support examples lie; None after loading.
     signal
         What was classified; None after loading.
+    transferred
+        Whether the classifier was learnt on other data, where the support set
+        lies.
     """
 
     labels: BaseSignal
@@ -56,8 +56,8 @@ class FewShotResult:
     classifier: FewShotClassifier
     support: SupportSet
     geometry: layout.Geometry
-    domain: Domain | None = None
     signal: BaseSignal | None = None
+    transferred: bool = False
     _statistics: Statistics | None = field(default=None, init=False)
 
     @classmethod
@@ -70,6 +70,7 @@ class FewShotResult:
         classifier: FewShotClassifier,
         support: SupportSet,
         mask: np.ndarray | None,
+        transferred: bool,
     ) -> "FewShotResult":
         """Wrap what :meth:`FewShotClassifier.predict` gives for every block.
 
@@ -87,11 +88,13 @@ class FewShotResult:
             What was learnt, and of what.
         mask
             Queries left out by the user.
+        transferred
+            Whether the classifier was learnt on other data.
         """
         k = len(classifier.class_names)
         axes = layout.map_axes(domain)
         metadata = layout.metadata_of(signal, "Few-shot labels of")
-        metadata["FewShot"] = layout.provenance(classifier, support)
+        metadata["FewShot"] = layout.provenance(classifier, support, transferred)
         labels = signals.build(packed[..., k].astype(np.int16), axes, True, metadata)
         labels.original_metadata.add_dictionary(signal.original_metadata.as_dictionary())
         probabilities = signals.build(
@@ -109,7 +112,15 @@ class FewShotResult:
         )
         geometry = layout.Geometry.of(domain, 0 if mask is None else int(mask.sum()))
         return cls(
-            labels, probabilities, confidence, embedded, classifier, support, geometry, domain, signal
+            labels=labels,
+            probabilities=probabilities,
+            confidence=confidence,
+            embeddings=embedded,
+            classifier=classifier,
+            support=support,
+            geometry=geometry,
+            signal=signal,
+            transferred=transferred,
         )
 
     @property
@@ -166,7 +177,8 @@ class FewShotResult:
             This result. What is computed already is not computed again.
         """
         names = ("labels", "probabilities", "confidence")
-        if self.labels._lazy:
+        names = [name for name in names if getattr(self, name)._lazy]
+        if names:
             if show_progressbar is None:
                 show_progressbar = preferences.General.show_progressbar
             with progress(show_progressbar, "Classifying"):
@@ -289,7 +301,7 @@ class FewShotResult:
         *,
         image: np.ndarray | BaseSignal | None = None,
         alpha: float = 0.5,
-        frame: int | tuple[int, ...] = 0,
+        frame: int | float | tuple[int | float, ...] | None = None,
     ) -> Axes:
         """Draw the label map over the image, with legend and support.
 
@@ -305,39 +317,46 @@ class FewShotResult:
         alpha
             Opacity of the labels over an image.
         frame
-            Which map of a stack, by navigation index.
+            Which map of several: by navigation index (ints) or calibrated
+            value (floats), a tuple where there are more axes; None: the first.
 
         Returns
         -------
         matplotlib.axes.Axes
+
+        Raises
+        ------
+        ValueError
+            If there is no such frame.
         """
         self.compute()
+        labels = self.labels.axes_manager
+        frame = (0,) * labels.navigation_dimension if frame is None else frame
+        index = frame_of(frame, labels.navigation_axes)
         if ax is None:
             _, ax = plt.subplots(figsize=(7.5, 5.5), layout="constrained")
-        n = self.labels.data.ndim - self.geometry.cell_areas.ndim
-        index = (frame if isinstance(frame, tuple) else (frame,))[::-1][:n] if n else ()
-        axes = self.labels.axes_manager.signal_axes
         if image is None and self.signal is not None:
-            image = layout.backdrop(self.signal, self.domain, index)
-        image = image.data if isinstance(image, BaseSignal) else image
-        support_axes = axes if self.domain is None else layout.picture_axes(self.domain)
+            image = layout.backdrop(self.signal, self.geometry, index)
+        axes = layout.picture_axes(self.labels, self.geometry)
         plotting.draw_label_map(
             self.labels.data[index],
             self.class_names,
+            labels.signal_axes,
             axes,
             ax=ax,
-            image=image,
-            image_axes=support_axes,
+            image=image.data if isinstance(image, BaseSignal) else image,
             alpha=alpha,
         )
-        ax.set_title(self.labels.metadata.General.title)
-        if self.domain is not None:
-            plotting.draw_support(
+        ax.set_title(self.labels.metadata.General.title, parse_math=False)
+        if not self.transferred:
+            overlay.draw_support(
                 ax,
-                layout.examples_in_frame(self.support, self.domain, index),
-                len(self.class_names),
-                support_axes,
-                self.classifier.setup.chip_size,
+                self.support,
+                plotting.label_colours(len(self.class_names)).colors[2:],
+                labels.navigation_axes,
+                axes,
+                index=index,
+                chip_size=self.classifier.setup.chip_size,
             )
         return ax
 
@@ -363,7 +382,15 @@ class FewShotResult:
 
     @classmethod
     def load(cls, path: str | Path) -> "FewShotResult":
-        """Read what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file holds no result.
+        """
         return cls(**storage.load(path))
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .encoders import Encoder
+from .smoothing import Smoothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,8 @@ class Settings:
         Of images [px]; None for spectra and patterns.
     context
         Of spectra and patterns; None for images.
+    smoothing
+        Of spectra and patterns with a context; None otherwise.
     reject
         As it was asked for.
     signal_mask
@@ -43,6 +46,7 @@ class Settings:
     chip_size: int | None
     stride: int | None
     context: int | None
+    smoothing: Smoothing | None
     reject: bool | float
     signal_mask: np.ndarray | None
     signal_axis: tuple[Any, float, str]

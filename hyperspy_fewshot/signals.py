@@ -68,9 +68,11 @@ class _Labels:
         return rebinned
 
     def _majority(self, factors: list[int]) -> np.ndarray | da.Array:
-        data = da.asarray(self.data)
         bins = dict(enumerate(factors))
-        data = data.rechunk({i: max(c[0] // f, 1) * f for (i, f), c in zip(bins.items(), data.chunks, strict=True)})
+        data = da.asarray(self.data)
+        # Bins must not straddle chunks.
+        whole = [max(c[0] // f, 1) * f for f, c in zip(factors, data.chunks, strict=True)]
+        data = data.rechunk(dict(enumerate(whole)))
         last = len(self.class_names) or int(data.max().compute()) + 1
         votes = da.stack(
             [
@@ -96,17 +98,40 @@ class LabelMap(_Labels, Signal2D):
         from .plotting import add_legend, label_colours
 
         names = self.class_names
-        if not names:
+        # Comparisons and arithmetics with labels give label maps of other types.
+        if not names or self.data.dtype.kind not in "iu":
             super().plot(*args, **kwargs)
             return
         cmap = label_colours(len(names))
         defaults = {"cmap": cmap, "vmin": MASKED - 0.5, "vmax": len(names) - 0.5}
         super().plot(*args, **{**defaults, "autoscale": "", "colorbar": False, **kwargs})
-        add_legend(self._plot.signal_plot.ax, names, labels=None)
+        ax = self._plot.signal_plot.ax
+        add_legend(ax, names, labels=None)
+        # Room for the legend: HyperSpy laid the figure out without it.
+        width = ax.get_legend().get_window_extent().width / ax.figure.bbox.width
+        ax.figure.subplots_adjust(right=max(0.3, 0.97 - width))
+        ax.figure.tight_layout()
 
 
 class LabelMap1D(_Labels, Signal1D):
     """A line of class labels: 0 to K - 1, -1 rejected, -2 masked."""
+
+    def plot(self, *args: Any, **kwargs: Any) -> None:
+        """Plot with class names on the vertical axis.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Passed to :meth:`hyperspy.api.signals.Signal1D.plot`.
+        """
+        super().plot(*args, **kwargs)
+        names = self.class_names
+        if names and self.data.dtype.kind in "iu":
+            ax = self._plot.signal_plot.ax
+            ax.set_yticks(range(MASKED, len(names)))
+            ax.set_yticklabels(["masked", "rejected", *names], parse_math=False)
+            ax.set_ylabel("")
+            ax.figure.tight_layout()
 
 
 class LazyLabelMap(LabelMap, LazySignal2D):

@@ -143,14 +143,16 @@ def label_statistics(
 
     Notes
     -----
-    The interval is ``fraction ± 1.96 s`` with ``s² = overlap * sum(a² c (1 -
-    c)) / (sum a)²`` over all labels of a class and of the others, with a the
-    area and c the confidence of a label: labels are wrong independently,
-    except for those that share their data. It says nothing of errors that all
-    labels share, such as a class missing in the support set.
+    The interval of a class is ``fraction ± 1.96 s`` with ``s² = overlap *
+    sum(a² p (1 - p)) / (sum a)²`` over the labels of all classes, with a the
+    area and p the probability that the label is of the class: its confidence
+    c, or (1 - c) / (K - 1) where it is of another one. Labels are wrong
+    independently, except for those that share their data. It says nothing of
+    errors that all labels share, such as a class missing in the support set.
     """
     weights = np.broadcast_to(cell_areas, labels.shape).astype(float)
     total = weights[labels != MASKED].sum() or np.nan
+    others = (1 - confidence) / max(len(class_names) - 1, 1)
     rows = {}
     names = [*class_names, "rejected", "masked"]
     for value, name in zip([*range(len(class_names)), REJECTED, MASKED], names, strict=True):
@@ -158,7 +160,8 @@ def label_statistics(
         area = weights[here].sum()
         is_class = value >= 0
         sure = confidence[here] if is_class else np.empty(0)
-        spread = overlap * (weights[here] ** 2 * sure * (1 - sure)).sum() if is_class else np.nan
+        p = np.where(here, confidence, others)[labels >= 0]
+        spread = overlap * (weights[labels >= 0] ** 2 * p * (1 - p)).sum()
         half = 1.96 * np.sqrt(spread) / total
         fraction = area / total if value != MASKED else np.nan
         regions = _count_regions(here, frames)

@@ -13,6 +13,7 @@ from .encoders.pca import PCAEncoder
 from .layout import Geometry
 from .prototypes import FewShotClassifier
 from .settings import Settings
+from .smoothing import Smoothing
 from .support import SupportSet
 
 if TYPE_CHECKING:
@@ -35,13 +36,14 @@ def save(result: "FewShotResult", path: str | Path, overwrite: bool | None) -> N
     }
     plain = {
         "classifier": _flatten("classifier", _classifier_state(result.classifier), arrays),
-        "settings": _flatten("settings", _settings_state(result.classifier.setup), arrays),
+        "settings": _settings_state(result.classifier.setup, arrays),
         "encoder": _encoder_state(result.classifier.setup.encoder, arrays),
         "geometry": _flatten("geometry", {**vars(result.geometry), "cell_areas": None}, arrays),
-        "support": _support_state(result.support, arrays),
+        "support": result.support.to_json(arrays),
+        "transferred": result.transferred,
     }
     labels = result.labels.deepcopy()
-    labels.metadata.set_item("FewShot.result", json.dumps(plain))
+    labels.metadata.set_item("FewShot.result", json.dumps(plain, default=_as_plain))
     for name, array in arrays.items():
         labels.metadata.set_item(f"FewShot.arrays.{name}", array)
     labels.save(path, overwrite=overwrite)
@@ -51,19 +53,24 @@ def load(path: str | Path) -> dict[str, Any]:
     """Read what :func:`save` wrote, as arguments of FewShotResult."""
     from . import layout, signals
 
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    # A Path is never taken for a pattern, as a string is.
     labels = hs_load(path)
-    if not labels.metadata.has_item("FewShot.result"):
-        raise ValueError(f"{Path(path).name!r} holds no few-shot result.")
+    if isinstance(labels, list) or not labels.metadata.has_item("FewShot.result"):
+        raise ValueError(f"{path.name!r} holds no few-shot result; result.save(path) writes one.")
     plain = json.loads(labels.metadata.get_item("FewShot.result"))
     arrays = labels.metadata.get_item("FewShot.arrays").as_dictionary()
     for name in ("result", "arrays"):
-        del labels.metadata.FewShot[name]
+        delattr(labels.metadata.FewShot, name)
     encoder = _build_encoder(plain["encoder"], arrays)
     settings = _restore(plain["settings"], arrays)
+    smoothing = settings["smoothing"] and Smoothing(**_restore(settings["smoothing"], arrays))
     classifier = _restore(plain["classifier"], arrays)
+    item_shape = tuple(settings["item_shape"])
     setup = Settings(
-        encoder=encoder,
-        **{**settings, "item_shape": tuple(settings["item_shape"])},
+        encoder=encoder, **{**settings, "item_shape": item_shape, "smoothing": smoothing}
     )
     axes = layout.axis_dictionaries(labels)
     k = len(classifier["class_names"])
@@ -83,10 +90,9 @@ def load(path: str | Path) -> dict[str, Any]:
         "classifier": FewShotClassifier(
             setup=setup, **{**classifier, "class_names": tuple(classifier["class_names"])}
         ),
-        "support": SupportSet.from_json(
-            plain["support"], {key: np.asarray(value) for key, value in arrays.items()}
-        ),
+        "support": SupportSet.from_json(plain["support"], arrays),
         "geometry": Geometry(**geometry),
+        "transferred": plain["transferred"],
     }
 
 
@@ -95,8 +101,11 @@ def _classifier_state(classifier: FewShotClassifier) -> dict[str, Any]:
     return {**state, "class_names": list(classifier.class_names)}
 
 
-def _settings_state(settings: Settings) -> dict[str, Any]:
-    return {key: value for key, value in vars(settings).items() if key != "encoder"}
+def _settings_state(settings: Settings, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    state = {key: value for key, value in vars(settings).items() if key != "encoder"}
+    if settings.smoothing is not None:
+        state["smoothing"] = _flatten("smoothing", vars(settings.smoothing), arrays)
+    return _flatten("settings", state, arrays)
 
 
 def _encoder_state(encoder: Encoder | None, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -113,11 +122,9 @@ def _build_encoder(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Enco
     return _SAVED[plain["class"]](**{**state, "kinds": tuple(state["kinds"])})
 
 
-def _support_state(support: SupportSet, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    own: dict[str, np.ndarray] = {}
-    plain = support.to_json(own)
-    arrays.update(own)
-    return plain
+def _as_plain(value: Any) -> Any:
+    """What JSON does not know: values of NumPy."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 def _flatten(prefix: str, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -7,22 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hyperspy import roi as hs_roi
 from hyperspy.signal import BaseSignal
 from scipy import ndimage
 
-from .locate import (
-    AREA_ROIS,
-    ROIS,
-    Domain,
-    Entry,
-    Region,
-    area_in_pixels,
-    is_frame_roi,
-    is_number,
-    resolve,
-)
+from .locate import Domain, Entry, Region, is_frame_roi, resolve
+from .rois import AREA_ROIS, ROIS, area_in_pixels, is_defined, is_number
+from .written import from_json, to_json
 
+# Two or three columns of a square array are coordinates rather than a chip.
+_LEAST_READY_SIDE = 4
+_RESERVED = ("rejected", "masked")
 _ACCEPTED = (
     "a HyperSpy ROI (Point1DROI, Point2DROI, SpanROI, RectangularROI, CircleROI, PolygonROI), a "
     "position tuple (ints: pixels, floats: calibrated units, x before y), a signal or an array"
@@ -43,6 +37,13 @@ class SupportSet:
         ``(*navigation, x, y)`` or ``(navigation index, roi)``, or a signal or
         array of ready examples. One element of a list is one shot; of ready
         examples every item is one.
+
+    Raises
+    ------
+    TypeError
+        If it is no dict, or as in :meth:`add`.
+    ValueError
+        As in :meth:`add`.
 
     Examples
     --------
@@ -71,7 +72,11 @@ class SupportSet:
 
     @property
     def shots(self) -> dict[str, int]:
-        """Number of examples of every class."""
+        """Number of examples of every class.
+
+        An array of two axes counts as one chip if it is square, else as a set
+        of spectra; what it is to the data shows when they are classified.
+        """
         return {name: sum(map(_n_shots, entries)) for name, entries in self.examples.items()}
 
     def add(self, name: str, *examples: Any) -> None:
@@ -82,9 +87,15 @@ class SupportSet:
         TypeError
             If the name is not a string, or an example is none of the kinds
             that are accepted.
+        ValueError
+            If the name is "rejected" or "masked", or an ROI has no position.
         """
         if not isinstance(name, str):
             raise TypeError(f"Class names are strings, got {name!r}.")
+        if name in _RESERVED:
+            raise ValueError(
+                f"A class cannot be called {name!r}: results call so what has no class."
+            )
         for example in examples:
             _check_example(name, example)
         self.examples.setdefault(name, []).extend(examples)
@@ -107,8 +118,10 @@ class SupportSet:
             del self.examples[name][index]
 
     def copy(self) -> "SupportSet":
-        """Return a copy that can be changed on its own."""
-        return SupportSet({name: list(entries) for name, entries in self.examples.items()})
+        """Return a copy that can be changed on its own; ROIs are copied where they are now."""
+        return SupportSet(
+            {name: [_copy(example) for example in e] for name, e in self.examples.items()}
+        )
 
     @classmethod
     def from_label_map(cls, labels: Any, class_names: Sequence[str]) -> "SupportSet":
@@ -131,17 +144,21 @@ class SupportSet:
         data = np.asarray(labels.data if isinstance(labels, BaseSignal) else labels)
         if data.dtype.kind not in "iu":
             raise ValueError(f"A label map holds integers, got {data.dtype}.")
-        if data.min() < 0 or data.max() > len(class_names):
+        if data.size == 0 or data.min() < 0 or data.max() > len(class_names):
             raise ValueError(
-                f"Labels go from {data.min()} to {data.max()}; with {len(class_names)} class names "
-                f"they must go from 0 (unlabelled) to {len(class_names)}."
+                f"Labels of shape {data.shape} hold {np.unique(data).tolist()[:9]}; with "
+                f"{len(class_names)} class names they must go from 0 (unlabelled) to "
+                f"{len(class_names)}."
             )
         examples = {}
         for value, name in enumerate(class_names, start=1):
             strokes, count = ndimage.label(data == value, structure=np.ones((3,) * data.ndim))
             if count == 0:
                 raise ValueError(f"Class {name!r} (label {value}) has no labelled pixel.")
-            examples[name] = [Region(np.argwhere(strokes == i + 1)) for i in range(count)]
+            points = np.argwhere(strokes)
+            order = np.argsort(strokes[strokes > 0], kind="stable")
+            ends = np.cumsum(np.bincount(strokes[strokes > 0])[1:])[:-1]
+            examples[name] = [Region(p, data.shape) for p in np.split(points[order], ends)]
         return cls(examples)
 
     def resolve(self, domain: Domain) -> list[Entry]:
@@ -169,7 +186,7 @@ class SupportSet:
     def to_json(self, arrays: dict[str, np.ndarray] | None = None) -> dict[str, list]:
         """Plain lists and numbers; the data of ready examples go to `arrays`."""
         return {
-            name: [_to_json(e, arrays) for e in entries] for name, entries in self.examples.items()
+            name: [to_json(e, arrays) for e in entries] for name, entries in self.examples.items()
         }
 
     def save(self, path: str | Path) -> None:
@@ -190,7 +207,7 @@ class SupportSet:
     def from_json(cls, plain: Mapping[str, list], arrays: Mapping[str, np.ndarray]) -> "SupportSet":
         """Build a support set from what :meth:`to_json` gives, and its arrays."""
         return cls(
-            {name: [_from_json(e, arrays) for e in entries] for name, entries in plain.items()}
+            {name: [from_json(e, arrays) for e in entries] for name, entries in plain.items()}
         )
 
     def __len__(self) -> int:
@@ -209,8 +226,12 @@ def area_roi_sides(support: SupportSet, axes: Sequence[Any]) -> list[float]:
 
 def ready_side(support: SupportSet) -> int | None:
     """Side of the ready chips of a support set; None if there are none."""
-    ready = [e for e in _all_examples(support) if isinstance(e, BaseSignal | np.ndarray)]
-    return int(ready[0].data.shape[-1]) if ready else None
+    for example in _all_examples(support):
+        if isinstance(example, BaseSignal | np.ndarray):
+            shape = np.shape(example.data if isinstance(example, BaseSignal) else example)
+            if len(shape) > 1 and shape[-1] == shape[-2] >= _LEAST_READY_SIDE:
+                return int(shape[-1])
+    return None
 
 
 def _all_examples(support: SupportSet) -> list[Any]:
@@ -218,88 +239,41 @@ def _all_examples(support: SupportSet) -> list[Any]:
 
 
 def _as_list(examples: Any) -> list:
-    if isinstance(examples, str):
-        return [examples]
-    if isinstance(examples, list):
-        return examples
-    return [examples]
+    return examples if isinstance(examples, list) else [examples]
 
 
-def _is_position(example: Any) -> bool:
-    return isinstance(example, tuple) and all(is_number(value) for value in example)
+def _copy(example: Any) -> Any:
+    is_roi = isinstance(example, ROIS) or is_frame_roi(example)
+    return from_json(to_json(example), {}) if is_roi else example
 
 
 def _n_shots(example: Any) -> int:
     if isinstance(example, BaseSignal):
-        return max(1, int(example.axes_manager.navigation_size))
-    return 1 if not isinstance(example, np.ndarray) or example.ndim < 2 else len(example)
+        axes = example.axes_manager
+        return int(axes.navigation_size) if axes.navigation_dimension else 1
+    if not isinstance(example, np.ndarray) or example.ndim < 2:
+        return 1
+    return 1 if example.ndim == 2 and len(set(example.shape)) == 1 else len(example)
 
 
 def _check_example(name: str, example: Any) -> None:
-    known = (
-        isinstance(example, (*ROIS, BaseSignal, np.ndarray, Region))
-        or _is_position(example)
-        or is_frame_roi(example)
-        or is_number(example)
-    )
-    if not known:
+    is_position = isinstance(example, tuple) and example and all(map(is_number, example))
+    is_ready = isinstance(example, BaseSignal | np.ndarray | Region)
+    if is_position or is_ready or is_number(example):
+        return
+    roi = example[1] if is_frame_roi(example) else example
+    if not isinstance(roi, ROIS):
         raise TypeError(
-            f"Example of class {name!r} is {type(example).__name__}; accepted are {_ACCEPTED}."
+            f"Example of class {name!r} is {_shown(example)}; accepted are {_ACCEPTED}. Several "
+            "examples are given as a list."
+        )
+    if not is_defined(roi):
+        raise ValueError(
+            f"Example of class {name!r} is a {type(roi).__name__} that has no position yet: give "
+            "its parameters, or draw it with roi.add_widget(s)."
         )
 
 
-def _to_json(example: Any, arrays: dict[str, np.ndarray] | None = None) -> Any:
-    """A plain description; the data of ready examples go to `arrays`."""
-    if isinstance(example, ROIS):
-        parameters = {
-            key: value if is_number(value) or isinstance(value, list | tuple) else None
-            for key, value in example.parameters.items()
-        }
-        return {"roi": type(example).__name__, "parameters": parameters}
-    if is_frame_roi(example):
-        return {"frame": _to_json(example[0]), **_to_json(example[1])}
-    if isinstance(example, Region):
-        return {"points": example.points.tolist()}
-    if isinstance(example, BaseSignal | np.ndarray):
-        return _array_to_json(example, arrays)
-    if isinstance(example, tuple):
-        return [_to_json(value) for value in example]
-    return int(example) if isinstance(example, int | np.integer) else float(example)
-
-
-def _array_to_json(example: Any, arrays: dict[str, np.ndarray] | None) -> dict[str, Any]:
-    data = np.asarray(example.data if isinstance(example, BaseSignal) else example)
-    plain: dict[str, Any] = {"shape": list(data.shape), "dtype": str(data.dtype)}
-    if isinstance(example, BaseSignal):
-        axis = example.axes_manager.signal_axes[0]
-        plain["signal_dimension"] = int(example.axes_manager.signal_dimension)
-        plain["units"] = str(axis.units)
-        plain["axis"] = [float(value) for value in axis.axis]
-    if arrays is not None:
-        plain["array"] = f"example_{len(arrays)}"
-        arrays[plain["array"]] = data
-    return plain
-
-
-def _from_json(plain: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    if isinstance(plain, list):
-        return tuple(_from_json(value, arrays) for value in plain)
-    if not isinstance(plain, dict):
-        return plain
-    if "roi" in plain:
-        given = {key: value for key, value in plain["parameters"].items() if value is not None}
-        if "vertices" in given:
-            given["vertices"] = [tuple(vertex) for vertex in given["vertices"]]
-        roi = getattr(hs_roi, plain["roi"])(**given)
-        return (_from_json(plain["frame"], arrays), roi) if "frame" in plain else roi
-    if "points" in plain:
-        return Region(np.array(plain["points"]))
-    data = arrays[plain["array"]]
-    if "axis" not in plain:
-        return data
-    signal = BaseSignal(data).transpose(signal_axes=plain["signal_dimension"])
-    if plain["signal_dimension"] == 1:
-        signal.axes_manager.signal_axes[0].convert_to_non_uniform_axis()
-        signal.axes_manager.signal_axes[0].axis = np.array(plain["axis"])
-        signal.axes_manager.signal_axes[0].units = plain["units"]
-    return signal
+def _shown(example: Any) -> str:
+    shown = repr(example)
+    return f"{type(example).__name__} {shown if len(shown) < 60 else shown[:57] + '...'}"

@@ -1,11 +1,13 @@
 """The contract of an encoder, and what every encoder shares."""
 
 import hashlib
+import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from dask.base import tokenize
 
 KINDS = ("image", "pattern", "spectrum")
 
@@ -121,19 +123,28 @@ def to_tensor(batch: np.ndarray, device: str):
 
     if batch.dtype.kind not in "uif" or not batch.dtype.isnative or batch.dtype.itemsize > 4:
         batch = batch.astype(np.float32)
-    return torch.as_tensor(np.ascontiguousarray(batch)).to(device).float()
+    batch = np.ascontiguousarray(batch)
+    # Torch warns of arrays that it could not write to.
+    return torch.as_tensor(batch if batch.flags.writeable else batch.copy()).to(device).float()
 
 
 def _as_bytes(value: Any) -> bytes:
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes()
-    return repr(value).encode()
+    if isinstance(value, bool | int | float | str | tuple | None):
+        return repr(value).encode()
+    # The repr of a function holds its address, which differs in every process.
+    return tokenize(value).encode()
 
 
 def _thin(sample: np.ndarray, at_most: int = 1_000_000) -> np.ndarray:
     """Every n-th value, so that percentiles stay cheap."""
-    values = sample.reshape(-1)
-    return values[:: max(1, values.size // at_most)]
+    step = max(1, sample.size // at_most)
+    # A step that shares a factor with an item would see some pixels only, for
+    # instance one column of every period of a lattice.
+    while math.gcd(step, math.prod(sample.shape[1:])) > 1:
+        step += 1
+    return sample.reshape(-1)[::step]
 
 
 def project_onto_components(

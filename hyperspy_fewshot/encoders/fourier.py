@@ -10,6 +10,9 @@ from .base import Encoder, project_onto_components, to_tensor
 # Weight of mean and spread beside the power spectrum, as a share of its spread
 # over the data set: enough for Z-contrast, too little to outvote the lattice.
 _MOMENT_WEIGHT = 0.3
+# Least spread of a moment that tells chips apart, in units of `scale`: what is
+# smaller is rounding.
+_LEAST_SPREAD = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,7 @@ class FourierEncoder(Encoder):
     components: np.ndarray | None = None
 
     def fit(self, sample: np.ndarray, *, kind: str, sum_normalise: bool = False) -> Self:
+        """Learn normalisation and components; see :meth:`Encoder.fit`."""
         fitted = super().fit(sample, kind=kind)
         features = np.concatenate(
             [
@@ -52,13 +56,14 @@ class FourierEncoder(Encoder):
         spread = features.std(axis=0)
         spectrum = float(np.sqrt((spread[:-2] ** 2).sum())) or 1.0
         weights = np.ones(features.shape[1], np.float32)
-        weights[-2:] = _MOMENT_WEIGHT * spectrum / np.maximum(spread[-2:], 1e-12) / np.sqrt(2)
-        mean, components = project_onto_components(features * weights, self.n_components, 0.0)
-        return replace(
-            fitted, mean=mean / weights, components=components * weights[:, np.newaxis]
+        weights[-2:] = (
+            _MOMENT_WEIGHT * spectrum / np.maximum(spread[-2:], _LEAST_SPREAD) / np.sqrt(2)
         )
+        mean, components = project_onto_components(features * weights, self.n_components, 0.0)
+        return replace(fitted, mean=mean / weights, components=components * weights[:, np.newaxis])
 
     def encode(self, batch: np.ndarray, device: str = "cpu") -> np.ndarray:
+        """Embed items (n, h, w) as (n, d)."""
         import torch
 
         features = self._features(batch, device)

@@ -40,6 +40,7 @@ class PCAEncoder(Encoder):
     components: np.ndarray | None = None
 
     def fit(self, sample: np.ndarray, *, kind: str, sum_normalise: bool = False) -> Self:
+        """Learn weights and components; see :meth:`Encoder.fit`."""
         fitted = replace(self, sum_normalise=sum_normalise)
         features = fitted._features(sample, "cpu").numpy()
         level = np.abs(features.mean(axis=0))
@@ -54,10 +55,19 @@ class PCAEncoder(Encoder):
         )
 
     def encode(self, batch: np.ndarray, device: str = "cpu") -> np.ndarray:
+        """Embed items (n, h, w) or (n, channels) as (n, d).
+
+        Raises
+        ------
+        ValueError
+            If the encoder is not fitted.
+        """
         import torch
 
         if self.components is None:
-            raise ValueError("The 'pca' encoder has to be fitted first: encoder.fit(sample, kind=...)")
+            raise ValueError(
+                "The 'pca' encoder has to be fitted first: encoder.fit(sample, kind=...)"
+            )
         features = self._features(batch, device) - torch.as_tensor(self.mean, device=device)
         return (features @ torch.as_tensor(self.components, device=device)).cpu().numpy()
 
@@ -72,5 +82,6 @@ class PCAEncoder(Encoder):
                 items = torch.nn.functional.avg_pool2d(items[:, None], side, ceil_mode=True)
             items = items.flatten(1)
         if self.sum_normalise:
-            items = items / items.sum(1, keepdim=True).clamp(min=1e-9)
+            # Of what was subtracted too far, a sum may be zero or negative.
+            items = items / items.abs().sum(1, keepdim=True).clamp(min=1e-9)
         return items

@@ -64,23 +64,28 @@ def get_encoder(
     Raises
     ------
     ValueError
-        If the name is unknown, or a file is not `trusted`.
+        If the name is unknown, a file is not `trusted`, or an option does not
+        go with the encoder.
     TypeError
         If `encoder` is none of the above.
     ImportError
         If ``"timm:<name>"`` is asked for and timm is not installed.
     """
     options = {} if input_size is None else {"input_size": input_size}
+    if isinstance(encoder, str):
+        encoder = _BUNDLED.get(encoder, encoder)
     if isinstance(encoder, Encoder):
+        _refuse(encoder, weights=weights, input_size=input_size)
         return encoder
-    if isinstance(encoder, str) and encoder in _BUNDLED:
-        return _BUNDLED[encoder]
+    if isinstance(encoder, type):
+        raise TypeError(f"encoder is the class {encoder.__name__}; pass {encoder.__name__}(...).")
     # Torch is only imported once something of it is asked for.
     from . import foreign
 
     if isinstance(encoder, foreign.torch.nn.Module):
         module = encoder if weights is None else foreign.load_weights(encoder, weights)
         return foreign.from_module(module, **options)
+    _refuse(encoder, weights=weights)
     if isinstance(encoder, str) and encoder.startswith("timm:"):
         return foreign.from_timm(encoder.removeprefix("timm:"), **options)
     if isinstance(encoder, Path) or (isinstance(encoder, str) and Path(encoder).suffix):
@@ -91,6 +96,7 @@ def get_encoder(
             "are 'timm:<name>', a .pt or .pt2 file, a torch module or a function."
         )
     if callable(encoder):
+        _refuse(encoder, input_size=input_size)
         return foreign.CallableEncoder(
             name=getattr(encoder, "__name__", type(encoder).__name__), function=encoder
         )
@@ -98,3 +104,12 @@ def get_encoder(
         f"encoder is {type(encoder).__name__}; a name, an Encoder, a torch module, a path or a "
         "function on NumPy batches is needed."
     )
+
+
+def _refuse(encoder: Any, **options: Any) -> None:
+    """Refuse options that would be ignored."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}={value!r} is for torch modules; encoder={encoder!r} has none."
+            )

@@ -1,0 +1,64 @@
+"""Overlapping regions of a lazy array, none of whose chunks is read twice."""
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from .chips import Block
+
+
+def pieces_of(data: da.Array, region: Block, layer: dict[Any, Any], name: str) -> list:
+    """Add tasks to a graph that cut a region out of the chunks.
+
+    ``data[region]`` would do the same, but dask merges indexing into reading,
+    and reads a chunk again for every region that it takes part in.
+
+    Parameters
+    ----------
+    data
+        Any array.
+    region
+        Slices along its first axes, with start and stop.
+    layer
+        Layer of the graph, to which the tasks are added.
+    name
+        First part of the keys of the tasks, unique for the region.
+
+    Returns
+    -------
+    list
+        Keys of the pieces, nested by axis: what a task passes to :func:`join`.
+    """
+    region += tuple(slice(0, size) for size in data.shape[len(region) :])
+    edges = [np.cumsum((0, *sizes)) for sizes in data.chunks]
+
+    def descend(at: tuple[int, ...]) -> Any:
+        axis = len(at)
+        if axis < data.ndim:
+            first = int(np.searchsorted(edges[axis], region[axis].start, side="right")) - 1
+            last = int(np.searchsorted(edges[axis], region[axis].stop, side="left"))
+            return [descend((*at, i)) for i in range(first, last)]
+        ends = [(int(e[i]), int(e[i + 1])) for e, i in zip(edges, at, strict=True)]
+        low = [max(r.start - start, 0) for r, (start, _) in zip(region, ends, strict=True)]
+        high = [min(r.stop, stop) - start for r, (start, stop) in zip(region, ends, strict=True)]
+        chunk = (data.name, *at)
+        if not any(low) and high == [stop - start for start, stop in ends]:
+            return chunk
+        layer[(name, *at)] = (_cut, chunk, low, high)
+        return (name, *at)
+
+    return descend(())
+
+
+def join(pieces: list) -> np.ndarray:
+    """Put the pieces of a region together; a single one is not copied."""
+    first = pieces
+    while isinstance(first, list) and len(first) == 1:
+        first = first[0]
+    return np.block(pieces) if isinstance(first, list) else np.asarray(first)
+
+
+def _cut(chunk: np.ndarray, low: list[int], high: list[int]) -> np.ndarray:
+    """Copy a piece of a chunk: a view would keep all of it in memory."""
+    return np.array(chunk[tuple(map(slice, low, high))])
