@@ -166,8 +166,8 @@ def fewshot_classify(
         Distance between neighbouring chips in pixels, by default a quarter of the chip size.
     context
         For spectra and patterns, the side in navigation positions of the neighbourhood whose
-        data inform each label; 1 is the position alone. By default it is chosen from the
-        counts and the support.
+        data inform each label; 1 is the position alone. By default it is chosen from how well
+        neighbours predict each other.
     reject
         Whether what resembles no class is rejected (label -1) rather than given a class. A
         floating point number is the significance level to reject at.

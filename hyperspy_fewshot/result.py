@@ -31,7 +31,7 @@ class FewShotResult:
         Label map: 0 to K - 1, -1 rejected, -2 masked.
     probabilities
         Probability of every class, class index as first navigation axis, data
-        of shape (K, *nav, rows, columns); NaN where masked.
+        of shape ``(K, *nav, rows, columns)``; NaN where masked.
     confidence
         Probability of the label's class; NaN where rejected or masked.
     embeddings

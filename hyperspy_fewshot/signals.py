@@ -56,7 +56,7 @@ class _Labels:
         factors = [int(round(factor)) for factor in given]
         if min(factors) < 1 or not np.allclose(factors, given):
             raise ValueError(
-                f"A label cannot be split: cells per bin are {list(given)}, whole numbers are needed."
+                f"A label cannot be split: cells per bin are {given.tolist()}, whole numbers are needed."
             )
         rebinned = self._deepcopy_with_new_data(self._majority(factors))
         rebinned.get_dimensions_from_data()

