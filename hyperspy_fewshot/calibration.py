@@ -17,6 +17,8 @@ _PRIOR_GAIN = (2.0, 10.0)
 # What stands in when no class has a second shot to leave out.
 FALLBACK_TEMPERATURE = 0.1
 FALLBACK_THRESHOLD = 0.0
+# Equal examples score alike up to rounding, which must not reject them.
+_ROUNDING = 1e-5
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -29,14 +31,26 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 class LeftOut:
     """Scores of the support, each entry judged without itself.
 
-    `scores` (m, K), `classes` (m,) and `weights` (m,) run over the embeddings
-    of the entries that can be left out; the weights of an entry sum to 1.
+    All run over the m embeddings of the entries that can be left out.
+
+    Parameters
+    ----------
+    scores
+        Shape (m, K).
+    classes, entries
+        The class and the entry of each, shape (m,).
+    weights
+        Shape (m,), those of an entry sum to 1.
+    pairs
+        Mean and mean square of the scores against single entries of the same
+        class, shape (m, 2).
     """
 
     scores: np.ndarray
     classes: np.ndarray
     weights: np.ndarray
     entries: np.ndarray
+    pairs: np.ndarray
 
     @classmethod
     def score(
@@ -70,11 +84,13 @@ class LeftOut:
             without = prototypes.copy()
             without[own] = unit(means[others].mean(axis=0))
             scores = units[entries == entry] @ without.T
+            single = units[entries == entry] @ unit(means[others]).T
+            pairs = np.stack([single.mean(axis=1), (single**2).mean(axis=1)], axis=1)
             n = len(scores)
-            parts.append((scores, np.full(n, own), np.full(n, 1 / n), np.full(n, entry)))
+            parts.append((scores, np.full(n, own), np.full(n, 1 / n), np.full(n, entry), pairs))
         if not parts:
-            empty = np.empty(0)
-            return cls(np.empty((0, len(prototypes))), empty.astype(int), empty, empty)
+            none = np.empty(0, int)
+            return cls(np.empty((0, len(prototypes))), none, none, none, np.empty((0, 2)))
         return cls(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     @property
@@ -150,9 +166,17 @@ class LeftOut:
         asked = not isinstance(reject, bool | np.bool_)
         level = float(reject) if asked else DEFAULT_LEVEL
         own = np.take_along_axis(self.scores, self.classes[:, np.newaxis], axis=1)[:, 0]
-        judged = np.unique(self.classes)
-        freedom = self.n_entries - len(judged)
+        judged, sizes = np.unique(self.classes, return_counts=True)
+        # Two single embeddings score each other alike: they show no scatter.
+        telling = judged[sizes > 2]
+        freedom = int(counts[telling].sum()) - len(telling)
         if freedom < 1:
+            if asked and self.any:
+                warnings.warn(
+                    f"Two examples a class support no significance level: reject={level:g} is "
+                    f"replaced by the constant threshold {FALLBACK_THRESHOLD}. Give a class three.",
+                    stacklevel=2,
+                )
             return np.full(len(counts), FALLBACK_THRESHOLD)
         least = 1 / (self.n_entries + 1)
         if asked and level < least:
@@ -161,17 +185,13 @@ class LeftOut:
                 f"{least:.2g}; the threshold for reject={level:g} is extrapolated with Student's t.",
                 stacklevel=2,
             )
-        means = np.array(
-            [
-                np.average(own[self.classes == k], weights=self.weights[self.classes == k])
-                if k in judged
-                else np.nan
-                for k in range(len(counts))
-            ]
-        )
-        residual = own - means[self.classes]
-        spread = np.sqrt(self.weights @ residual**2 / freedom)
-        # A class of one entry is judged by what the others show.
-        means = np.where(np.isnan(means), np.nanmean(means), means)
+        weights = np.where(np.isin(self.classes, telling), self.weights, 0.0)
+        # A class of one entry is judged by how single entries score each other.
+        mean, square = weights @ self.pairs / weights.sum()
+        means = np.full(len(counts), mean)
+        spreads = np.full(len(counts), np.sqrt(max(square - mean**2, 0.0)))
+        for k in judged:
+            means[k] = np.average(own[self.classes == k], weights=self.weights[self.classes == k])
+        spreads[judged] = np.sqrt(weights @ (own - means[self.classes]) ** 2 / freedom)
         quantile = stats.t.ppf(1 - level, freedom)
-        return means - quantile * spread * np.sqrt(1 + 1 / counts)
+        return means - quantile * spreads * np.sqrt(1 + 1 / counts) - _ROUNDING

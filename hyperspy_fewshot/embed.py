@@ -2,8 +2,8 @@
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -16,6 +16,7 @@ from tqdm.dask import TqdmCallback
 
 from .chips import Block, ChipGrid
 from .encoders import Encoder
+from .encoders.threads import one_thread
 from .positions import PositionGrid
 from .regions import join, pieces_of
 
@@ -33,9 +34,6 @@ _MOST_SAMPLED = {ChipGrid: 2048, PositionGrid: 8192}
 _SAMPLE_SIDE = {ChipGrid: 4, PositionGrid: 8}
 
 _GPU_LOCK = threading.Lock()
-# The user's number of torch threads, and how many blocks have set their own.
-_THREADS_LOCK = threading.Lock()
-_threads = _inside = 0
 
 
 def choose_device(device: str | torch.device | None) -> str:
@@ -76,7 +74,7 @@ def encode(encoder: Encoder, items: np.ndarray, device: str) -> np.ndarray:
         If not even one item fits.
     """
     size, start, parts = encoder.batch_size, 0, []
-    with _one_thread() if torch.device(device).type == "cpu" else _GPU_LOCK:
+    with one_thread() if torch.device(device).type == "cpu" else _GPU_LOCK:
         while start < len(items):
             try:
                 parts.append(_check(encoder, items[start : start + size], device))
@@ -98,29 +96,6 @@ def _check(encoder: Encoder, batch: np.ndarray, device: str) -> np.ndarray:
             f"({len(batch)}, d) are needed."
         )
     return embeddings.astype(np.float32, copy=False)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One torch thread inside a dask thread: two thread pools fight.
-
-    Torch keeps the number for every thread and, for threads to come, for the
-    process. A thread that torch first sees in here starts with the 1 of the
-    others, hence all restore what the first of them found.
-    """
-    global _threads, _inside
-    with _THREADS_LOCK:
-        # Asked in every thread: torch would set a new one up after us.
-        found = torch.get_num_threads()
-        _threads = _threads if _inside else found
-        _inside += 1
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _THREADS_LOCK:
-            _inside -= 1
-            torch.set_num_threads(_threads)
 
 
 def sample_blocks(grid: Grid) -> list[Block]:

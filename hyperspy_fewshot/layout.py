@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -153,15 +154,19 @@ def provenance(classifier: FewShotClassifier, support: SupportSet, transferred: 
         "thresholds": [float(value) for value in classifier.thresholds],
         "temperature": float(classifier.temperature),
         "leave_one_out": float(classifier.leave_one_out),
-        "versions": json.dumps(
-            {name: version(name) for name in ("hyperspy_fewshot", "hyperspy", "torch", "numpy")}
-        ),
+        "versions": _versions(),
     }
     for name in ("chip_size", "stride", "context"):
         value = getattr(settings, name)
         if value is not None:
             node[name] = int(value)
     return node
+
+
+@cache
+def _versions() -> str:
+    names = ("hyperspy_fewshot", "hyperspy", "torch", "numpy")
+    return json.dumps({name: version(name) for name in names})
 
 
 def as_columns(statistics: Statistics) -> dict:
@@ -171,12 +176,11 @@ def as_columns(statistics: Statistics) -> dict:
     return {"name": list(rows), "units": statistics.units, **columns}
 
 
-def eager(signal: BaseSignal, data: np.ndarray) -> BaseSignal:
-    """The eager twin of a lazy signal, with computed data."""
-    twin = signal._deepcopy_with_new_data(data)
-    twin._lazy = False
-    twin._assign_subclass()
-    return twin
+def make_eager(signal: BaseSignal, data: np.ndarray) -> None:
+    """Give a lazy signal its computed data, in place, as its own compute() would."""
+    signal.data = data
+    signal._lazy = False
+    signal._assign_subclass()
 
 
 def backdrop(signal: BaseSignal, geometry: Geometry, index: tuple[int, ...]) -> np.ndarray | None:

@@ -85,7 +85,9 @@ def learn(
         pooled = _finite_sample(sampled, replace(grid, smoothing=None), blocks, task.mask)
     encoder = encoder.fit(pooled, kind=task.kind, sum_normalise=task.sum_normalise)
     centre = embed.encode(encoder, sample, task.device).mean(axis=0, dtype=np.float64)
-    items = [grid.item_at(part, place) for part, place in zip(examples, places, strict=True)]
+    items = [
+        grid.item_at(part, place, task.mask) for part, place in zip(examples, places, strict=True)
+    ]
     embeddings, index = _embed_support(entries, items, support, encoder, task.device)
     settings = Settings(
         kind=task.kind,
@@ -120,18 +122,31 @@ def _with_context(
     grid = task.grid
     most = min(grid.context, max(1, min(grid.nav_shape[-2:]) // 2))
     contexts = [side for side in CONTEXTS if side <= most] if context is None else [context]
+    regions = [grid.region(block) for block in blocks]
     inner = [
         tuple(slice(b.start - a.start, b.stop - a.start) for a, b in zip(w, b_, strict=True))
-        for w, b_ in ((grid.region(block), block) for block in blocks)
+        for w, b_ in zip(regions, blocks, strict=True)
     ]
     chosen, smoothing = choose_context(
-        [grid.prepare(part) for part in sampled],
+        [
+            _unmasked(grid.prepare(part), task.mask, region)
+            for part, region in zip(sampled, regions, strict=True)
+        ],
         inner,
         len(grid.nav_shape),
         sum_normalise=task.sum_normalise,
         contexts=contexts,
     )
     return replace(grid, context=chosen, smoothing=smoothing)
+
+
+def _unmasked(part: np.ndarray, mask: np.ndarray | None, region: Block) -> np.ndarray:
+    """The data of a region with NaN where the user leaves out positions."""
+    if mask is None:
+        return part
+    part = part.astype(np.float32)
+    part[mask[region]] = np.nan
+    return part
 
 
 def _finite_sample(

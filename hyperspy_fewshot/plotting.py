@@ -14,6 +14,7 @@ from .rois import outer_edges
 
 _MASKED_COLOUR = (0.0, 0.0, 0.0, 1.0)
 _REJECTED_COLOUR = (0.72, 0.72, 0.72, 1.0)
+_LEGEND_ROWS = 16
 
 
 def label_colours(k: int) -> ListedColormap:
@@ -39,6 +40,7 @@ def add_legend(ax: Axes, class_names: Sequence[str], labels: np.ndarray | None) 
             named.append((name, colours[value - MASKED]))
     legend = ax.legend(
         handles=[Patch(color=colour, label=str(i)) for i, (_, colour) in enumerate(named)],
+        ncols=-(-len(named) // _LEGEND_ROWS),
         loc="upper left",
         bbox_to_anchor=(1.01, 1.0),
         borderaxespad=0,

@@ -133,7 +133,8 @@ class FewShotClassifier:
 
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Cosine to every prototype, shape (..., K); NaN for NaN."""
-        return unit(embeddings - self.centre) @ self.prototypes.T
+        with np.errstate(invalid="ignore"):
+            return unit(embeddings - self.centre) @ self.prototypes.T
 
     def predict(self, embeddings: np.ndarray) -> np.ndarray:
         """Classify embeddings.

@@ -184,7 +184,7 @@ class FewShotResult:
             with progress(show_progressbar, "Classifying"):
                 data = dask.compute(*(getattr(self, name).data for name in names))
             for name, values in zip(names, data, strict=True):
-                setattr(self, name, layout.eager(getattr(self, name), values))
+                layout.make_eager(getattr(self, name), values)
         if self._statistics is None:
             self._statistics = self._make_statistics()
             table = layout.as_columns(self._statistics)

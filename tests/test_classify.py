@@ -250,15 +250,20 @@ class TestMethod:
     @pytest.mark.parametrize(
         "dtype", ["u1", "u2", "u4", "i1", "i2", "i8", "f2", "f4", "f8", ">u2", ">f4", ">f8", "u8"]
     )
-    @pytest.mark.parametrize("make", [spectra, patterns])
-    def test_dtypes(self, make, dtype):
-        signal, truth = make((6, 7), dtype=dtype)
-        for variant in (signal, lazily(signal)):
-            result = variant.fewshot_classify(self.support, reject=False)
-            np.testing.assert_array_equal(result.compute().labels.data, truth)
+    @pytest.mark.parametrize("change", [lambda s: s, lazily], ids=["eager", "lazy"])
+    def test_dtypes(self, dtype, change):
+        signal, truth = spectra((6, 7), dtype=dtype)
+        result = change(signal).fewshot_classify(self.support, reject=False, context=3)
+        np.testing.assert_array_equal(result.compute().labels.data, truth)
         assert signal.data.dtype == np.dtype(dtype)
 
-    @pytest.mark.parametrize("dtype", ["u1", "u2", "u4", ">i4", "f4", ">f8"])
+    @pytest.mark.parametrize("dtype", ["u1", ">u2", "i8", "f8"])
+    def test_dtypes_of_patterns(self, dtype):
+        signal, truth = patterns((6, 7), dtype=dtype)
+        result = lazily(signal).fewshot_classify(self.support, reject=False)
+        np.testing.assert_array_equal(result.compute().labels.data, truth)
+
+    @pytest.mark.parametrize("dtype", ["u1", "u2", ">i4", ">f8"])
     def test_dtypes_of_images(self, dtype):
         signal, truth = fringes(dtype=dtype)
         result = signal.fewshot_classify(IMAGE_SUPPORT, chip_size=16, reject=False)
@@ -351,7 +356,9 @@ class TestLaziness:
         for name in ("labels", "probabilities", "confidence"):
             assert getattr(result, name)._lazy is expected
         assert result.embeddings._lazy
+        labels = result.labels
         assert result.compute() is result
+        assert result.labels is labels
         np.testing.assert_array_equal(result.labels.data, truth)
 
     def test_parts_may_be_computed_by_hand_first(self):
@@ -374,8 +381,7 @@ class TestLaziness:
 class TestNavigationMask:
     mask = np.arange(42).reshape(6, 7) % 5 == 1
 
-    @pytest.mark.parametrize("make", [spectra, patterns])
-    @pytest.mark.parametrize("lazy", [False, True])
+    @pytest.mark.parametrize(("make", "lazy"), [(spectra, False), (patterns, True)])
     @pytest.mark.parametrize(
         "given",
         [
@@ -406,6 +412,19 @@ class TestNavigationMask:
         support = {"a": [(0, 0), (1, 5)], "b": [(6, 0), (5, 5)]}
         result = signal.fewshot_classify(support, navigation_mask=mask.T, context=3, reject=False)
         np.testing.assert_array_equal(result.labels.data, np.where(mask, -2, truth))
+
+    def test_masked_neighbours_of_support_take_no_part(self):
+        signal, _ = spectra((6, 7))
+        mask = np.zeros((6, 7), bool)
+        mask[1::2] = True
+        support = {"a": [(0, 0), (1, 4)], "b": [(6, 0), (5, 4)]}
+        options = {"navigation_mask": mask.T, "context": 3}
+        expected = signal.fewshot_classify(support, **options)
+        signal.data[mask] *= 1000
+        result = signal.fewshot_classify(support, **options)
+        np.testing.assert_allclose(
+            result.classifier.prototypes, expected.classifier.prototypes, atol=1e-5
+        )
 
     @pytest.mark.parametrize("as_signal", [False, True])
     def test_image(self, as_signal):
@@ -601,6 +620,12 @@ class TestShots:
             assert hs.load(tmp_path / f"names.{suffix}").class_names == tuple(names)
 
 
+@pytest.fixture(scope="module")
+def first():
+    """A result on an image, to be used again."""
+    return fringes()[0].fewshot_classify(IMAGE_SUPPORT, chip_size=16)
+
+
 class TestUseAgain:
     @pytest.mark.parametrize("kind", ["image", "spectra", "patterns", "stack", "line scan"])
     def test_same_data_give_the_same_labels(self, kind):
@@ -662,13 +687,14 @@ class TestUseAgain:
             ({"encoder": "pca"}, r"encoder='pca' contradicts .* \('fourier'\)"),
         ],
     )
-    def test_contradictions(self, argument, match):
-        signal, _ = fringes()
-        first = signal.fewshot_classify(IMAGE_SUPPORT, chip_size=16)
+    def test_contradictions(self, first, argument, match):
         with pytest.raises(ValueError, match=match):
-            signal.fewshot_classify(first, **argument)
+            first.signal.fewshot_classify(first, **argument)
+
+    def test_arguments_that_agree(self, first):
         same = {"chip_size": 16, "reject": True, "encoder": "fourier", "context": 1}
-        assert signal.fewshot_classify(first, **same).labels.data.shape == first.labels.data.shape
+        again = first.signal.fewshot_classify(first, **same)
+        np.testing.assert_array_equal(again.labels.data, first.labels.data)
 
     def test_contradicting_context(self):
         signal, _ = spectra((6, 7))
@@ -676,10 +702,8 @@ class TestUseAgain:
         with pytest.raises(ValueError, match=r"context=1 contradicts .* \(3\)"):
             signal.fewshot_classify(first, context=1)
 
-    def test_another_kind(self):
-        signal, _ = spectra((6, 7))
-        image, _ = fringes()
-        first = image.fewshot_classify(IMAGE_SUPPORT, chip_size=16)
+    def test_another_kind(self, first):
+        signal, image = spectra((6, 7))[0], first.signal
         with pytest.raises(ValueError, match="learnt on image data, these are spectrum data"):
             signal.fewshot_classify(first)
         first = signal.fewshot_classify(TestMethod.support)
@@ -701,9 +725,8 @@ class TestUseAgain:
         with pytest.raises(ValueError, match=r"spectrum data of shape \(30,\), these have \(28,\)"):
             signal.isig[2:].fewshot_classify(first)
 
-    def test_another_magnification_warns(self):
+    def test_another_magnification_warns(self, first):
         signal, _ = fringes()
-        first = signal.fewshot_classify(IMAGE_SUPPORT, chip_size=16)
         for axis in signal.axes_manager.signal_axes:
             axis.scale = 0.5
         with pytest.warns(UserWarning, match="learnt at 1 .* per pixel, these data have 0.5"):
@@ -776,5 +799,8 @@ class TestChipSize:
 
     def test_is_that_of_ready_chips(self):
         signal, _ = fringes()
-        support = {"a": signal.data[:18, :18], "b": signal.isig[60:78, 20:38]}
+        support = {
+            "a": np.stack([signal.data[:18, :18], signal.data[20:38, :18]]),
+            "b": [signal.isig[60:78, 20:38], signal.isig[60:78, 40:58]],
+        }
         assert signal.fewshot_classify(support).classifier.setup.chip_size == 18

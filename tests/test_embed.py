@@ -15,6 +15,7 @@ import torch
 from hyperspy_fewshot import embed, regions
 from hyperspy_fewshot.chips import ChipGrid
 from hyperspy_fewshot.encoders import Encoder, get_encoder
+from hyperspy_fewshot.encoders.threads import one_thread
 from hyperspy_fewshot.positions import PositionGrid
 from hyperspy_fewshot.prototypes import FewShotClassifier
 
@@ -347,7 +348,6 @@ def test_batches_are_halved_until_they_fit():
     assert {n for n, _ in encoder.calls} == {2}
     with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
         embed.encode(Greedy(most=0), items, "cpu")
-    assert embed._inside == 0
 
 
 def test_batches_are_no_larger_than_asked_for():
@@ -385,14 +385,14 @@ def test_threads_that_overlap_restore_the_users_own(two_threads):
     entered, leave, seen = threading.Event(), threading.Event(), []
 
     def early():
-        with embed._one_thread():
+        with one_thread():
             entered.set()
             leave.wait(5)
         seen.append(torch.get_num_threads())
 
     def late():
         entered.wait(5)
-        with embed._one_thread():
+        with one_thread():
             leave.set()
             first.join(5)
             # The one that has left has not changed what holds here.
@@ -407,7 +407,7 @@ def test_threads_that_overlap_restore_the_users_own(two_threads):
 
 
 def test_threads_are_restored_after_an_error(two_threads):
-    with pytest.raises(ValueError, match="moments"), embed._one_thread():
+    with pytest.raises(ValueError, match="moments"), one_thread():
         raise ValueError("moments")
     assert torch.get_num_threads() == threads_of_a_new_thread() == 2
 

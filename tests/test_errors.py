@@ -8,6 +8,8 @@ from hyperspy.exceptions import SignalDimensionError
 
 from hyperspy_fewshot import FewShotResult, SupportSet, classify
 
+pytestmark = pytest.mark.filterwarnings("ignore:With one example a class:UserWarning")
+
 roi = hs.roi
 
 

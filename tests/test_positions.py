@@ -264,21 +264,21 @@ def naive_smooth(data, used, components, noise, sum_normalise, context):
     """From the widest window to the position itself, one position at a time."""
     result = np.zeros(data.shape)
     for y, x in np.ndindex(used.shape):
-        means, weights = [], []
+        means, weights, counts = [], [], []
         for half in range(context // 2, -1, -1):
             window = (slice(max(0, y - half), y + half + 1), slice(max(0, x - half), x + half + 1))
             inside = data[window][used[window]].astype(float)
             weight = inside.sum() if sum_normalise else len(inside)
             means.append(inside.sum(axis=0) / max(weight, 1e-9))
             weights.append(weight)
-            count = max(len(inside), 1) if half == context // 2 else count
+            counts.append(max(len(inside), 1))
         pooled = means[0].copy()
         for mean, weight, wider in zip(means[1:], weights[1:], weights, strict=False):
             scores = (mean - pooled) @ components
             distance = (scores**2 / noise).sum() * weight
             expected = 2 * len(noise) * (1 - weight / max(wider, 1e-9))
             pooled += max(0, 1 - expected / max(distance, 1e-12)) * (mean - pooled)
-        result[y, x] = pooled * weights[0] / count
+        result[y, x] = pooled * weights[0] / counts[0]
     return result
 
 

@@ -12,6 +12,8 @@ from matplotlib.patches import Annulus, Circle, Polygon, Rectangle
 
 from hyperspy_fewshot import FewShotResult, SupportSet, data, signals
 
+pytestmark = pytest.mark.filterwarnings("ignore:With one example a class:UserWarning")
+
 roi = hs.roi
 
 
@@ -64,15 +66,15 @@ MADE = {
 }
 
 
-@pytest.fixture(params=MADE)
+@pytest.fixture(params=MADE, scope="module")
 def made(request):
+    """A result of each kind, which tests leave as it is."""
     return MADE[request.param]()
 
 
 class TestCalibration:
-    @pytest.mark.parametrize("stride", [1, 3, 4])
-    @pytest.mark.parametrize("size", [8, 5])
-    def test_axes_of_an_image(self, size, stride):
+    @pytest.mark.parametrize(("stride", "size"), [(1, 5), (3, 8), (4, 8), (4, 5)])
+    def test_axes_of_an_image(self, stride, size):
         labels = image().fewshot_classify(IMAGE_SUPPORT, chip_size=size, stride=stride).labels
         x, y = labels.axes_manager.signal_axes
         assert (x.size, y.size) == (-(-53 // stride), -(-41 // stride))
@@ -352,7 +354,8 @@ class TestMetadata:
         assert again.labels.metadata.FewShot.encoder_sha256 == node.encoder_sha256
 
     def test_a_level_is_recorded(self):
-        result = spectra().fewshot_classify(SPECTRA_SUPPORT, reject=0.3)
+        support = {"a": [(0, 0), (2, 5), (1, 3)], "b": [(6, 1), (5, 4), (6, 5)]}
+        result = spectra().fewshot_classify(support, context=1, reject=0.3)
         assert float(result.labels.metadata.FewShot.reject) == 0.3
 
 
@@ -398,8 +401,9 @@ class TestFiles:
     def test_non_uniform_axes_and_numpy_arguments(self, tmp_path):
         signal = image()
         signal.axes_manager[0].convert_to_non_uniform_axis()
+        support = {"dark": [(8, 8), (12, 30), (6, 20)], "bright": [(45, 10), (40, 30), (46, 22)]}
         made = signal.fewshot_classify(
-            IMAGE_SUPPORT, chip_size=np.int64(8), stride=np.uint8(3), reject=np.float32(0.3)
+            support, chip_size=np.int64(8), stride=np.uint8(3), reject=np.float32(0.3)
         )
         made.save(tmp_path / "odd.hspy")
         loaded = FewShotResult.load(tmp_path / "odd.hspy")
@@ -654,6 +658,15 @@ class TestPlot:
     def test_no_pass_over_lazy_data_for_the_picture(self):
         result = MADE["lazy"]().compute()
         assert len(result.plot().images) == 1
+
+    def test_a_legend_of_many_classes_is_not_higher_than_the_picture(self):
+        signal = hs.signals.Signal1D(np.random.default_rng(0).random((40, 50, 9)))
+        support = {f"class {i}": [(i, i), (i + 2, i)] for i in range(30)}
+        figure = signal.fewshot_classify(support, context=1).plot().figure
+        figure.canvas.draw()
+        box = figure.axes[0].get_legend().get_window_extent()
+        assert box.height < figure.bbox.height
+        assert box.x1 <= figure.bbox.x1
 
     def test_another_image_and_axes(self):
         result = MADE["spectra"]()

@@ -11,6 +11,8 @@ from hyperspy_fewshot.chips import ChipGrid
 from hyperspy_fewshot.locate import Domain
 from hyperspy_fewshot.positions import PositionGrid
 
+pytestmark = pytest.mark.filterwarnings("ignore:With one example a class:UserWarning")
+
 roi = hs.roi
 # Scales and offsets that differ in x and y, one of them negative.
 X, Y = {"name": "x", "scale": 0.5, "offset": -3.0}, {"name": "y", "scale": 2.0, "offset": 10.0}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from dask.base import tokenize
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 KINDS = ("image", "pattern", "spectrum")
 
@@ -174,27 +175,41 @@ def project_onto_components(
     mean = features.mean(axis=0)
     centred = (features - mean).astype(np.float32)
     n, p = centred.shape
-    gram = (centred.T @ centred if p <= n else centred @ centred.T).astype(np.float64) / n
-    variance, vectors = _leading_eigenpairs(gram, min(n_components, max(n - 1, 1), p))
+    from .threads import one_thread
+
+    with one_thread():
+        gram = _gram(centred.T if p <= n else centred) / n
+        variance, vectors = _leading_eigenpairs(gram, min(n_components, max(n - 1, 1), p))
     kept = variance > 1e-7 * max(variance[0], 1e-30)
     if not kept.any():
         # A sample without any variance still needs an embedding.
         return mean.astype(np.float32), np.full((p, 1), 1 / p, np.float32)
     variance, vectors = variance[kept], vectors[:, kept]
     if p > n:
-        vectors = centred.T.astype(np.float64) @ vectors / np.sqrt(n * variance)
+        vectors = centred.T @ vectors.astype(np.float32) / np.sqrt(n * variance)
     return mean.astype(np.float32), (vectors * variance**-power).astype(np.float32)
+
+
+def _gram(rows: np.ndarray) -> np.ndarray:
+    """Scalar products of all rows, float64."""
+    import torch
+
+    tensor = torch.as_tensor(np.ascontiguousarray(rows))
+    return (tensor @ tensor.T).double().numpy()
 
 
 def _leading_eigenpairs(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Largest k eigenvalues, falling, and their vectors as columns."""
-    size = len(matrix)
-    if size <= 1024 or k > size // 4:
-        values, vectors = np.linalg.eigh(matrix)
-        values, vectors = values[-k:], vectors[:, -k:]
-    else:
-        from scipy.sparse.linalg import eigsh
+    import torch
 
-        values, vectors = eigsh(matrix, k=k, v0=np.ones(size))
+    tensor, size = torch.as_tensor(matrix), len(matrix)
+    # Torch multiplies, because one can keep it to one thread.
+    if size <= 1024 or k > size // 4:
+        values, vectors = (part.numpy()[..., -k:] for part in torch.linalg.eigh(tensor))
+    else:
+        product = LinearOperator(
+            matrix.shape, lambda v: (tensor @ torch.as_tensor(v).reshape(-1)).numpy(), dtype=float
+        )
+        values, vectors = eigsh(product, k=k, v0=np.ones(size))
     order = np.argsort(values)[::-1]
     return values[order], vectors[:, order]

@@ -22,7 +22,7 @@ from .base import Encoder, to_tensor
 _BUILD_LOCK = threading.Lock()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TorchEncoder(Encoder):
     """A torch module as encoder.
 
@@ -102,7 +102,7 @@ class TorchEncoder(Encoder):
             return _loaded(self.path, self.digest, device)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CallableEncoder(Encoder):
     """A function on NumPy batches as encoder; it gets the items as they are.
 

@@ -10,12 +10,11 @@ from .base import Encoder, project_onto_components, to_tensor
 # Weight of mean and spread beside the power spectrum, as a share of its spread
 # over the data set: enough for Z-contrast, too little to outvote the lattice.
 _MOMENT_WEIGHT = 0.3
-# Least spread of a moment that tells chips apart, in units of `scale`: what is
-# smaller is rounding.
+# Least spread of a feature that tells chips apart; what is smaller is rounding.
 _LEAST_SPREAD = 1e-4
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FourierEncoder(Encoder):
     """Training-free encoder of lattices and textures.
 
@@ -54,7 +53,8 @@ class FourierEncoder(Encoder):
             ]
         )
         spread = features.std(axis=0)
-        spectrum = float(np.sqrt((spread[:-2] ** 2).sum())) or 1.0
+        spectrum = float(np.sqrt((spread[:-2] ** 2).sum()))
+        spectrum = spectrum if spectrum > _LEAST_SPREAD else 1.0
         weights = np.ones(features.shape[1], np.float32)
         weights[-2:] = (
             _MOMENT_WEIGHT * spectrum / np.maximum(spread[-2:], _LEAST_SPREAD) / np.sqrt(2)

@@ -13,7 +13,7 @@ _COMPONENTS = {"spectrum": (8, 0.0), "pattern": (64, 0.25), "image": (64, 0.25)}
 _MAX_SIDE = 64
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PCAEncoder(Encoder):
     """Training-free encoder that knows the data set, not the labels.
 
