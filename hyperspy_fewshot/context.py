@@ -87,7 +87,9 @@ def choose_context(
         return 1, None
     # Smoothing takes most of the blur away, so that a wider window pays.
     wider = candidates[min(candidates.index(best) + 1, len(candidates) - 1)]
-    compared = [(score[..., :_COMPARED], total) for score, total in zip(scores, totals, strict=True)]
+    compared = [
+        (score[..., :_COMPARED], total) for score, total in zip(scores, totals, strict=True)
+    ]
     level = _curvature(compared, inner, nav)
     return wider, Smoothing(components[:, :_COMPARED], level, sum_normalise)
 

@@ -70,16 +70,16 @@ def encode(encoder: Encoder, items: np.ndarray, device: str) -> np.ndarray:
     ------
     ValueError
         If the encoder does not return n rows of real numbers.
-    torch.OutOfMemoryError
+    torch.OutOfMemoryError, MemoryError
         If not even one item fits.
     """
-    size, start, parts = encoder.batch_size, 0, []
+    size, start, parts = encoder.batch_of(items.shape[1:]), 0, []
     with one_thread() if torch.device(device).type == "cpu" else _GPU_LOCK:
         while start < len(items):
             try:
                 parts.append(_check(encoder, items[start : start + size], device))
                 start += size
-            except torch.OutOfMemoryError:
+            except (torch.OutOfMemoryError, MemoryError):
                 if size == 1:
                     raise
                 size //= 2
@@ -106,8 +106,9 @@ def sample_blocks(grid: Grid) -> list[Block]:
     list of tuple of slice
         Contiguous blocks of the grid; all of it when it is small.
     """
-    item = 4 * math.prod(grid.item_shape)
-    count = min(_MOST_SAMPLED[type(grid)], max(256, _SAMPLE_BYTES // item))
+    fitting = _SAMPLE_BYTES // (4 * math.prod(grid.item_shape))
+    # Of large items a few more are worth four times the memory.
+    count = min(_MOST_SAMPLED[type(grid)], max(fitting, min(256, 4 * fitting), 16))
     if math.prod(grid.shape) <= count:
         return [tuple(slice(0, size) for size in grid.shape)]
     side = _SAMPLE_SIDE[type(grid)]
@@ -216,7 +217,8 @@ def _embed_block(job: _Job, pieces: list, *index: int) -> np.ndarray:
     block = job.block(index)
     shape = tuple(s.stop - s.start for s in block)
     result = np.full((math.prod(shape), job.size), np.nan, np.float32)
-    batches = job.grid.batches(join(pieces), block, job.mask, job.encoder.batch_size)
+    size = job.encoder.batch_of(job.grid.item_shape)
+    batches = job.grid.batches(join(pieces), block, job.mask, size)
     for number, items in batches:
         finite = _finite(items)
         if not finite.any():

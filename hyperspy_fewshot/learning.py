@@ -84,7 +84,7 @@ def learn(
         # Positions that keep their own noise would lead the components astray.
         pooled = _finite_sample(sampled, replace(grid, smoothing=None), blocks, task.mask)
     encoder = encoder.fit(pooled, kind=task.kind, sum_normalise=task.sum_normalise)
-    centre = embed.encode(encoder, sample, task.device).mean(axis=0, dtype=np.float64)
+    centre = _centre(embed.encode(encoder, sample, task.device), encoder)
     items = [
         grid.item_at(part, place, task.mask) for part, place in zip(examples, places, strict=True)
     ]
@@ -160,6 +160,14 @@ def _finite_sample(
     if not len(sample):
         raise ValueError("Nothing is left to classify: all data are masked or not finite.")
     return sample.astype(np.float32)
+
+
+def _centre(embeddings: np.ndarray, encoder: Encoder) -> np.ndarray:
+    """Mean of the sample, of what the encoder could embed."""
+    embeddings = embeddings[np.isfinite(embeddings).all(axis=1)]
+    if not len(embeddings):
+        raise ValueError(f"The encoder {encoder.name!r} gives NaN or infinity for all of a sample.")
+    return embeddings.mean(axis=0, dtype=np.float64)
 
 
 def _embed_support(

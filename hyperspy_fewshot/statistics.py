@@ -160,35 +160,30 @@ def label_statistics(
         area = weights[here].sum()
         is_class = value >= 0
         sure = confidence[here] if is_class else np.empty(0)
-        p = np.where(here, confidence, others)[labels >= 0]
-        spread = overlap * (weights[labels >= 0] ** 2 * p * (1 - p)).sum()
-        half = 1.96 * np.sqrt(spread) / total
-        fraction = area / total if value != MASKED else np.nan
+        fraction = float(area / total) if value != MASKED else np.nan
+        low = high = np.nan
+        if is_class:
+            p = np.where(here, confidence, others)[labels >= 0]
+            spread = np.sqrt(overlap * (weights[labels >= 0] ** 2 * p * (1 - p)).sum()) / total
+            low, high = max(fraction - 1.96 * spread, 0.0), min(fraction + 1.96 * spread, 1.0)
         regions = _count_regions(here, frames)
         rows[name] = {
             "count": int(here.sum()),
-            "fraction": float(fraction),
-            "fraction_low": float(max(fraction - half, 0.0)) if is_class else np.nan,
-            "fraction_high": float(min(fraction + half, 1.0)) if is_class else np.nan,
+            "fraction": fraction,
+            "fraction_low": float(low),
+            "fraction_high": float(high),
             "area": float(area * area_scale),
             "regions": regions,
             "region_area": float(area * area_scale / regions) if regions else 0.0,
             "confidence": float(sure.mean()) if sure.size else np.nan,
         }
-    parts = {}
-    if frames:
-        parts = {
-            index: label_statistics(
-                labels[index],
-                confidence[index],
-                class_names,
-                cell_areas=cell_areas,
-                area_scale=area_scale,
-                units=units,
-                overlap=overlap,
-            )
-            for index in np.ndindex(labels.shape[:frames])
-        }
+    options = {
+        "cell_areas": cell_areas, "area_scale": area_scale, "units": units, "overlap": overlap,
+    }  # fmt: skip
+    parts = {
+        index: label_statistics(labels[index], confidence[index], class_names, **options)
+        for index in (np.ndindex(labels.shape[:frames]) if frames else ())
+    }
     return Statistics(rows, units, parts)
 
 

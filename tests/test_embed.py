@@ -14,7 +14,7 @@ import torch
 
 from hyperspy_fewshot import embed, regions
 from hyperspy_fewshot.chips import ChipGrid
-from hyperspy_fewshot.encoders import Encoder, get_encoder
+from hyperspy_fewshot.encoders import Encoder, base, get_encoder
 from hyperspy_fewshot.encoders.threads import one_thread
 from hyperspy_fewshot.positions import PositionGrid
 from hyperspy_fewshot.prototypes import FewShotClassifier
@@ -295,6 +295,7 @@ def covered(blocks, shape):
         PositionGrid((300, 401), (2048,)),
         PositionGrid((3, 300, 401), (16, 16)),
         PositionGrid((200_000,), (512,)),
+        PositionGrid((300, 401), (512, 512)),
         ChipGrid((), (2000, 1501), 64, 16),
         ChipGrid((5,), (700, 1501), 32, 8),
     ],
@@ -305,7 +306,8 @@ def test_sample_is_seeded_inside_and_as_large_as_it_should_be(grid):
     count = covered(blocks, grid.shape)
     assert count.max() == 1, "no item is sampled twice"
     most = embed._MOST_SAMPLED[type(grid)]
-    assert 0.8 * min(most, 64 * 2**20 / 4 / np.prod(grid.item_shape)) < count.sum() <= most
+    fitting = 64 * 2**20 / 4 / np.prod(grid.item_shape)
+    assert 0.8 * min(most, fitting) < count.sum() <= min(most, max(fitting, 256))
     for block in blocks:
         assert all(0 <= s.start < s.stop <= n for s, n in zip(block, grid.shape, strict=True))
     # All parts of the data are represented.
@@ -348,6 +350,24 @@ def test_batches_are_halved_until_they_fit():
     assert {n for n, _ in encoder.calls} == {2}
     with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
         embed.encode(Greedy(most=0), items, "cpu")
+
+
+def test_batches_of_large_items_are_smaller(monkeypatch):
+    monkeypatch.setattr(base, "_BATCH_BYTES", 1000)
+    encoder = Moments()
+    embed.encode(encoder, np.zeros((50, 5, 6)), "cpu")
+    assert {n for n, _ in encoder.calls} == {8, 2}
+    assert encoder.batch_of((100, 100)) == 1
+
+
+def test_memory_errors_of_the_machine_halve_batches_too():
+    def greedy(batch):
+        if len(batch) > 3:
+            raise MemoryError("no memory")
+        return batch
+
+    items = np.random.default_rng(0).random((10, 6))
+    np.testing.assert_allclose(embed.encode(get_encoder(greedy), items, "cpu"), items, rtol=1e-6)
 
 
 def test_batches_are_no_larger_than_asked_for():
@@ -406,6 +426,14 @@ def test_threads_that_overlap_restore_the_users_own(two_threads):
     assert torch.get_num_threads() == threads_of_a_new_thread() == 2
 
 
+def test_threads_inside_one_another(two_threads):
+    with one_thread():
+        with one_thread():
+            pass
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+
+
 def test_threads_are_restored_after_an_error(two_threads):
     with pytest.raises(ValueError, match="moments"), one_thread():
         raise ValueError("moments")
@@ -459,7 +487,7 @@ def test_distributed_workers_give_the_same(wired):
     lazy, expected = wired
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None
+            n_workers=1, threads_per_worker=2, processes=True, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster),
     ):

@@ -203,8 +203,9 @@ class TestBalancedAccuracy:
         result = signal.fewshot_classify(named, reject=False)
         assert result.labels._lazy
         labels = result.compute().labels.data
-        eager = task.signal.fewshot_classify(named, reject=False)
-        np.testing.assert_array_equal(labels, eager.labels.data)
+        crop = (slice(0, 24), slice(0, 18))
+        lazy, eager = (one.inav[crop].fewshot_classify(result) for one in (signal, task.signal))
+        np.testing.assert_array_equal(lazy.compute().labels.data, eager.labels.data)
         kept = benchmark.queries(task.labels, support, result.classifier.setup.context // 2)
         right = [(labels == i)[kept & (task.labels == k)].mean() for i, k in enumerate(classes)]
         assert np.mean(right) >= 0.90

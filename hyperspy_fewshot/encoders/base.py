@@ -12,6 +12,9 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 KINDS = ("image", "pattern", "spectrum")
 
+# Items of a batch, as float32: large ones take several times as much to encode.
+_BATCH_BYTES = 64 * 2**20
+
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
@@ -36,7 +39,8 @@ class Encoder:
         Whether the 8 rotations and mirror images of a support example are
         examples of the same class for this encoder.
     batch_size
-        Items encoded at a time; halved when the device runs out of memory.
+        Most items encoded at a time; fewer when they are large, and halved
+        when memory runs out.
 
     Notes
     -----
@@ -93,6 +97,10 @@ class Encoder:
             Embeddings of shape (n, d).
         """
         raise NotImplementedError(f"{type(self).__name__} does not define encode(batch, device)")
+
+    def batch_of(self, item_shape: tuple[int, ...]) -> int:
+        """Items of a shape that are encoded at a time."""
+        return max(1, min(self.batch_size, _BATCH_BYTES // (4 * math.prod(item_shape))))
 
     @cached_property
     def sha256(self) -> str:

@@ -46,12 +46,9 @@ class FourierEncoder(Encoder):
     def fit(self, sample: np.ndarray, *, kind: str, sum_normalise: bool = False) -> Self:
         """Learn normalisation and components; see :meth:`Encoder.fit`."""
         fitted = super().fit(sample, kind=kind)
-        features = np.concatenate(
-            [
-                fitted._features(sample[i : i + self.batch_size], "cpu").numpy()
-                for i in range(0, len(sample), self.batch_size)
-            ]
-        )
+        size = self.batch_of(sample.shape[1:])
+        batches = (sample[i : i + size] for i in range(0, len(sample), size))
+        features = np.concatenate([fitted._features(b, "cpu").numpy() for b in batches])
         spread = features.std(axis=0)
         spectrum = float(np.sqrt((spread[:-2] ** 2).sum()))
         spectrum = spectrum if spectrum > _LEAST_SPREAD else 1.0

@@ -9,6 +9,7 @@ import torch
 # The user's number of torch threads, and how many blocks have set their own.
 _LOCK = threading.Lock()
 _threads = _inside = 0
+_here = threading.local()
 
 
 @contextmanager
@@ -20,15 +21,20 @@ def one_thread() -> Iterator[None]:
     others, hence all restore what the first of them found.
     """
     global _threads, _inside
+    if getattr(_here, "inside", False):
+        yield
+        return
     with _LOCK:
         # Asked in every thread: torch would set a new one up after us.
         found = torch.get_num_threads()
         _threads = _threads if _inside else found
         _inside += 1
         torch.set_num_threads(1)
+    _here.inside = True
     try:
         yield
     finally:
+        _here.inside = False
         with _LOCK:
             _inside -= 1
             torch.set_num_threads(_threads)
