@@ -6,7 +6,9 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from hyperspy.signal import BaseSignal
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from . import embed
 from .chips import Block, ChipGrid
@@ -59,40 +61,92 @@ def learn(
 
     Reads the support examples and the sample, and nothing else.
     """
-    grid = task.grid
     entries = support.resolve(task.domain)
-    blocks = embed.sample_blocks(grid)
-    located = [e for e in entries if e.locations is not None]
-    places = [tuple(map(int, place)) for e in located for place in e.locations]
-    regions = [grid.region(block) for block in blocks] + [grid.region_at(p) for p in places]
-    parts = embed.read(task.data, regions, show_progressbar)
-    sampled, examples = parts[: len(blocks)], parts[len(blocks) :]
+    data = _Read.of(task, entries, show_progressbar)
+    grid = task.grid
     if task.kind != "image" and grid.context > 1:
-        wide, grid = grid, _with_context(task, sampled, blocks, context)
+        grid = _with_context(task, data, context)
+        data = data.narrowed(task.grid, grid)
+    encoder, centre = _fit_encoder(task, data, grid, encoder)
+    items = [
+        grid.item_at(part, place, task.mask)
+        for part, place in zip(data.examples, data.places, strict=True)
+    ]
+    embeddings, index = _embed_support(entries, items, support, encoder, task.device)
+    groups, group_classes = _independent(entries, grid)
+    classifier = FewShotClassifier.fit(
+        embeddings,
+        groups[index],
+        group_classes,
+        support.class_names,
+        centre=centre,
+        reject=reject,
+        setup=_settings(task, grid, encoder, embeddings.shape[1], reject),
+    )
+    return classifier, grid
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What was read of the data: the sample and the support examples."""
+
+    blocks: list[Block]
+    sampled: list[np.ndarray]
+    places: list[tuple[int, ...]]
+    examples: list[np.ndarray]
+
+    @classmethod
+    def of(cls, task: Task, entries: list[Entry], show_progressbar: bool) -> "_Read":
+        """Read both together, so that no chunk is read twice."""
+        grid = task.grid
+        blocks = embed.sample_blocks(grid)
+        located = [e for e in entries if e.locations is not None]
+        places = [tuple(map(int, place)) for e in located for place in e.locations]
+        regions = [grid.region(block) for block in blocks] + [grid.region_at(p) for p in places]
+        parts = embed.read(task.data, regions, show_progressbar)
+        return cls(blocks, parts[: len(blocks)], places, parts[len(blocks) :])
+
+    def narrowed(self, wide: PositionGrid, grid: PositionGrid) -> "_Read":
+        """Cut off what the context of another grid does not need."""
         sampled = [
             embed.crop(part, wide.region(block), grid.region(block))
-            for part, block in zip(sampled, blocks, strict=True)
+            for part, block in zip(self.sampled, self.blocks, strict=True)
         ]
         examples = [
             embed.crop(part, wide.region_at(place), grid.region_at(place))
-            for part, place in zip(examples, places, strict=True)
+            for part, place in zip(self.examples, self.places, strict=True)
         ]
-    sample = _finite_sample(sampled, grid, blocks, task.mask)
-    if getattr(grid, "smoothing", None) is None:
-        pooled = sample
-    else:
+        return replace(self, sampled=sampled, examples=examples)
+
+
+def _fit_encoder(
+    task: Task, data: _Read, grid: ChipGrid | PositionGrid, encoder: Encoder
+) -> tuple[Encoder, np.ndarray]:
+    """The fitted encoder, and the mean embedding of the sample."""
+    sample = _finite_sample(data, grid, task.mask)
+    pooled = sample
+    if getattr(grid, "smoothing", None) is not None:
         # Positions that keep their own noise would lead the components astray.
-        pooled = _finite_sample(sampled, replace(grid, smoothing=None), blocks, task.mask)
+        pooled = _finite_sample(data, replace(grid, smoothing=None), task.mask)
     encoder = encoder.fit(pooled, kind=task.kind, sum_normalise=task.sum_normalise)
-    centre = _centre(embed.encode(encoder, sample, task.device), encoder)
-    items = [
-        grid.item_at(part, place, task.mask) for part, place in zip(examples, places, strict=True)
-    ]
-    embeddings, index = _embed_support(entries, items, support, encoder, task.device)
-    settings = Settings(
+    embeddings = embed.encode(encoder, sample, task.device)
+    embeddings = embeddings[np.isfinite(embeddings).all(axis=1)]
+    if not len(embeddings):
+        raise ValueError(f"The encoder {encoder.name!r} gives NaN or infinity for all of a sample.")
+    return encoder, embeddings.mean(axis=0, dtype=np.float64)
+
+
+def _settings(
+    task: Task,
+    grid: ChipGrid | PositionGrid,
+    encoder: Encoder,
+    embedding_size: int,
+    reject: bool | float,
+) -> Settings:
+    return Settings(
         kind=task.kind,
         encoder=encoder,
-        embedding_size=embeddings.shape[1],
+        embedding_size=embedding_size,
         item_shape=grid.item_shape,
         chip_size=getattr(grid, "chip_size", None),
         stride=getattr(grid, "stride", None),
@@ -102,35 +156,22 @@ def learn(
         signal_mask=getattr(grid, "signal_mask", None),
         signal_axis=signal_axis(task.signal, task.kind),
     )
-    groups, group_classes = _independent(entries, grid)
-    classifier = FewShotClassifier.fit(
-        embeddings,
-        groups[index],
-        group_classes,
-        support.class_names,
-        centre=centre,
-        reject=reject,
-        setup=settings,
-    )
-    return classifier, grid
 
 
-def _with_context(
-    task: Task, sampled: list[np.ndarray], blocks: list[Block], context: int | None
-) -> PositionGrid:
+def _with_context(task: Task, data: _Read, context: int | None) -> PositionGrid:
     """The grid with its context; the sample was read with the widest."""
     grid = task.grid
     most = min(grid.context, max(1, min(grid.nav_shape[-2:]) // 2))
     contexts = [side for side in CONTEXTS if side <= most] if context is None else [context]
-    regions = [grid.region(block) for block in blocks]
+    regions = [grid.region(block) for block in data.blocks]
     inner = [
         tuple(slice(b.start - a.start, b.stop - a.start) for a, b in zip(w, b_, strict=True))
-        for w, b_ in zip(regions, blocks, strict=True)
+        for w, b_ in zip(regions, data.blocks, strict=True)
     ]
     chosen, smoothing = choose_context(
         [
             _unmasked(grid.prepare(part), task.mask, region)
-            for part, region in zip(sampled, regions, strict=True)
+            for part, region in zip(data.sampled, regions, strict=True)
         ],
         inner,
         len(grid.nav_shape),
@@ -150,24 +191,16 @@ def _unmasked(part: np.ndarray, mask: np.ndarray | None, region: Block) -> np.nd
 
 
 def _finite_sample(
-    sampled: list[np.ndarray], grid: ChipGrid | PositionGrid, blocks: list, mask: np.ndarray | None
+    data: _Read, grid: ChipGrid | PositionGrid, mask: np.ndarray | None
 ) -> np.ndarray:
     parts = [
         embed.block_items(part, grid, block, mask)
-        for part, block in zip(sampled, blocks, strict=True)
+        for part, block in zip(data.sampled, data.blocks, strict=True)
     ]
     sample = np.concatenate(parts)
     if not len(sample):
         raise ValueError("Nothing is left to classify: all data are masked or not finite.")
     return sample.astype(np.float32)
-
-
-def _centre(embeddings: np.ndarray, encoder: Encoder) -> np.ndarray:
-    """Mean of the sample, of what the encoder could embed."""
-    embeddings = embeddings[np.isfinite(embeddings).all(axis=1)]
-    if not len(embeddings):
-        raise ValueError(f"The encoder {encoder.name!r} gives NaN or infinity for all of a sample.")
-    return embeddings.mean(axis=0, dtype=np.float64)
 
 
 def _embed_support(
@@ -213,15 +246,17 @@ def _independent(
     """
     side = grid.item_shape[0] if isinstance(grid, ChipGrid) else grid.context
     classes = np.array([entry.class_index for entry in entries])
-    linked = np.eye(len(entries), dtype=bool)
-    for i, one in enumerate(entries):
-        for j, other in enumerate(entries[:i]):
-            if classes[i] == classes[j] and one.items is None and other.items is None:
-                apart = abs(one.locations[:, np.newaxis] - other.locations)
-                # Frames of a stack, and axes that are not pooled, share nothing.
-                apart[..., :-2] *= side
-                linked[i, j] = (apart.max(axis=-1) < side / 2).any()
-    count, groups = connected_components(linked, directed=False)
+    located = [i for i, entry in enumerate(entries) if entry.locations is not None]
+    if not located:
+        return np.arange(len(entries)), classes
+    points = np.concatenate([entries[i].locations for i in located]).astype(float)
+    owners = np.repeat(located, [len(entries[i].locations) for i in located])
+    # Other classes, frames of a stack and axes that are not pooled are far away.
+    points[:, :-2] *= side
+    points = np.column_stack([points, side * classes[owners]])
+    pairs = owners[cKDTree(points).query_pairs((side - 0.5) / 2, p=np.inf, output_type="ndarray")]
+    links = coo_array((np.ones(len(pairs)), tuple(pairs.T)), shape=(len(entries),) * 2)
+    count, groups = connected_components(links, directed=False)
     return groups, np.array([classes[groups == group][0] for group in range(count)])
 
 

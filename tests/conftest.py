@@ -2,6 +2,8 @@ import os
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "agg"
+# Beside dask's threads, and other programs, more BLAS threads only get in the way.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hyperspy.api as hs  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
