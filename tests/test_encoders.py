@@ -151,11 +151,20 @@ def test_fourier_equals_its_definition_in_numpy(rng):
         spectrum = np.fft.fft2((chips - means[:, None, None]) * window, norm="ortho")
         rows = np.r_[0 : min(4, (shape[0] - 1) // 2) + 1, -min(4, (shape[0] - 1) // 2) : 0]
         columns = np.arange(min(4, shape[1] // 2) + 1)
-        power = np.log(abs(spectrum[:, rows][:, :, columns]) ** 2 + 0.1).reshape(3, -1)
+        power = np.log(abs(spectrum[:, rows][:, :, columns]) ** 2 + 3.0).reshape(3, -1)
         spread = np.log(chips.std(axis=(1, 2)) + 1e-3)
         expected = np.column_stack([power, means, spread])
         found = FourierEncoder(name="f", max_frequency=4).encode(chips)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_fourier_does_not_depend_on_gain_and_offset(rng):
+    chips = np.stack([lattice(angle=a, shift=rng.uniform(0, 9, 2)) for a in (0, 0, 0.6, 0.6)])
+    chips = (chips + rng.normal(0, 8, chips.shape)).astype(np.float32)
+    turned = FourierEncoder(name="f").fit(chips, kind="image").encode(chips)
+    scaled = FourierEncoder(name="f").fit(0.02 * chips + 7, kind="image").encode(0.02 * chips + 7)
+    # Components are defined up to their sign.
+    np.testing.assert_allclose(turned @ turned.T, scaled @ scaled.T, rtol=0.02, atol=0.05)
 
 
 @pytest.fixture(scope="module")

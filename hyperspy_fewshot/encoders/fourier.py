@@ -32,20 +32,28 @@ class FourierEncoder(Encoder):
     n_components
         Most components kept by :meth:`fit`.
     floor
-        Power added before the logarithm, in units of the squared `scale`.
+        What is added to the power before the logarithm, in units of `power`:
+        the noise of a periodogram below it does not count.
+    power
+        Mean power of an item at a frequency, in units of the squared `scale`;
+        set by :meth:`fit`.
     mean, components
         Shapes (p,) and (p, d), set by :meth:`fit`.
     """
 
     max_frequency: int = 32
     n_components: int = 64
-    floor: float = 0.1
+    floor: float = 3.0
+    power: float = 1.0
     mean: np.ndarray | None = None
     components: np.ndarray | None = None
 
     def fit(self, sample: np.ndarray, *, kind: str, sum_normalise: bool = False) -> Self:
         """Learn normalisation and components; see :meth:`Encoder.fit`."""
         fitted = super().fit(sample, kind=kind)
+        # By Parseval's theorem the mean power is the mean variance.
+        power = float(np.var(sample, axis=(1, 2), dtype=np.float64).mean()) / fitted.scale**2
+        fitted = replace(fitted, power=power or 1.0)
         size = self.batch_of(sample.shape[1:])
         batches = (sample[i : i + size] for i in range(0, len(sample), size))
         features = np.concatenate([fitted._features(b, "cpu").numpy() for b in batches])
@@ -83,7 +91,7 @@ class FourierEncoder(Encoder):
         columns = min(self.max_frequency, power.shape[2] - 1)
         # Rows run over negative frequencies too; the columns are one half.
         power = torch.cat([power[:, : rows + 1], power[:, power.shape[1] - rows :]], dim=1)
-        spectrum = torch.log(power[:, :, : columns + 1] + self.floor).flatten(1)
+        spectrum = torch.log(power[:, :, : columns + 1] + self.floor * self.power).flatten(1)
         moments = torch.stack([mean[:, 0, 0], torch.log(spread + 1e-3)], dim=1)
         return torch.cat([spectrum, moments], dim=1)
 
