@@ -50,8 +50,8 @@ class FewShotClassifier:
     """
 
     class_names: tuple[str, ...]
-    centre: np.ndarray
-    prototypes: np.ndarray
+    centre: np.ndarray = field(repr=False)
+    prototypes: np.ndarray = field(repr=False)
     temperature: float
     thresholds: np.ndarray
     leave_one_out: float

@@ -43,9 +43,10 @@ def save(result: "FewShotResult", path: str | Path, overwrite: bool | None) -> N
         "transferred": result.transferred,
     }
     labels = result.labels.deepcopy()
-    labels.metadata.set_item("FewShot.result", json.dumps(plain, default=_as_plain))
+    # HyperSpy does not print what begins with an underscore.
+    labels.metadata.set_item("FewShot._saved.plain", json.dumps(plain, default=_as_plain))
     for name, array in arrays.items():
-        labels.metadata.set_item(f"FewShot.arrays.{name}", array)
+        labels.metadata.set_item(f"FewShot._saved.arrays.{name}", array)
     labels.save(path, overwrite=overwrite)
 
 
@@ -58,12 +59,11 @@ def load(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
     # A Path is never taken for a pattern, as a string is.
     labels = hs_load(path)
-    if isinstance(labels, list) or not labels.metadata.has_item("FewShot.result"):
+    if isinstance(labels, list) or not labels.metadata.has_item("FewShot._saved"):
         raise ValueError(f"{path.name!r} holds no few-shot result; result.save(path) writes one.")
-    plain = json.loads(labels.metadata.get_item("FewShot.result"))
-    arrays = labels.metadata.get_item("FewShot.arrays").as_dictionary()
-    for name in ("result", "arrays"):
-        delattr(labels.metadata.FewShot, name)
+    plain = json.loads(labels.metadata.get_item("FewShot._saved.plain"))
+    arrays = labels.metadata.get_item("FewShot._saved.arrays").as_dictionary()
+    delattr(labels.metadata.FewShot, "_saved")
     encoder = _build_encoder(plain["encoder"], arrays)
     settings = _restore(plain["settings"], arrays)
     smoothing = settings["smoothing"] and Smoothing(**_restore(settings["smoothing"], arrays))
