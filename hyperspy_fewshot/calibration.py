@@ -18,7 +18,7 @@ _PRIOR_GAIN = (2.0, 10.0)
 FALLBACK_TEMPERATURE = 0.1
 FALLBACK_THRESHOLD = 0.0
 # Equal examples score alike up to rounding, which must not reject them.
-_ROUNDING = 1e-5
+ROUNDING = 1e-5
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -194,4 +194,4 @@ class LeftOut:
             means[k] = np.average(own[self.classes == k], weights=self.weights[self.classes == k])
         spreads[judged] = np.sqrt(weights @ (own - means[self.classes]) ** 2 / freedom)
         quantile = stats.t.ppf(1 - level, freedom)
-        return means - quantile * spreads * np.sqrt(1 + 1 / counts) - _ROUNDING
+        return means - quantile * spreads * np.sqrt(1 + 1 / counts) - ROUNDING

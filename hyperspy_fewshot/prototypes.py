@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from .calibration import FALLBACK_TEMPERATURE, FALLBACK_THRESHOLD, LeftOut, unit
+from .calibration import FALLBACK_TEMPERATURE, FALLBACK_THRESHOLD, ROUNDING, LeftOut, unit
 
 REJECTED = -1
 MASKED = -2
@@ -35,7 +35,8 @@ class FewShotClassifier:
         Divides the scores before the softmax.
     thresholds
         Least score of every class, shape (K,); a query below all of them is
-        rejected. -inf: nothing is.
+        rejected. -inf: nothing is. At least 19 of 20 embeddings of the
+        support set reach theirs, unless a higher level was asked for.
     leave_one_out
         Share of support entries classified right when left out, mean over
         those that can be; NaN if none can.
@@ -113,6 +114,9 @@ class FewShotClassifier:
         means = np.stack([units[entries == e].mean(axis=0) for e in range(len(entry_classes))])
         prototypes = _prototypes(means, entry_classes, len(class_names))
         left_out = LeftOut.score(units, entries, means, entry_classes, prototypes)
+        # A higher level that was asked for is meant for the support set, too.
+        share = max(0.05, 0.0 if isinstance(reject, bool | np.bool_) else reject)
+        least = _least_scores(units, entry_classes[entries], prototypes, share)
         if not left_out.any:
             warnings.warn(
                 "With one example a class nothing can be left out (examples that share most of their "
@@ -126,7 +130,7 @@ class FewShotClassifier:
             centre=np.asarray(centre, np.float32),
             prototypes=prototypes.astype(np.float32),
             temperature=left_out.temperature(),
-            thresholds=left_out.thresholds(reject, counts),
+            thresholds=np.minimum(left_out.thresholds(reject, counts), least),
             leave_one_out=left_out.accuracy(),
             setup=setup,
         )
@@ -162,6 +166,18 @@ class FewShotClassifier:
         return np.concatenate(
             [probabilities, labels[..., np.newaxis], confidence[..., np.newaxis]], axis=-1
         ).astype(np.float32)
+
+
+def _least_scores(
+    units: np.ndarray, classes: np.ndarray, prototypes: np.ndarray, share: float
+) -> np.ndarray:
+    """Score that all but a share of a class's own embeddings reach, shape (K,).
+
+    A class more varied than the others may not lose what it was shown by.
+    """
+    own = (units * prototypes[classes]).sum(axis=1)
+    least = [np.quantile(own[classes == k], share, method="lower") for k in range(len(prototypes))]
+    return np.array(least) - ROUNDING
 
 
 def _prototypes(means: np.ndarray, entry_classes: np.ndarray, k: int) -> np.ndarray:

@@ -470,3 +470,20 @@ def test_classes_and_entries_without_examples():
         fit(support, [0, 0, 2, 2])
     with pytest.raises(ValueError, match="An entry of the support set has no embedding"):
         fit(support, [0, 0, 1, 1], entries=[0, 0, 2, 3])
+
+
+def test_a_varied_class_keeps_what_it_was_shown_by():
+    rng = np.random.default_rng(5)
+    even = rng.normal([8, 0, 0, 0], 0.05, (4, 4))
+    varied = rng.normal([-2, 3, 0, 0], 2.5, (80, 4))
+    embeddings = np.concatenate([even, varied])
+    entries = np.concatenate([np.arange(4), np.full(80, 4)])
+    classifier = FewShotClassifier.fit(
+        embeddings, entries, np.array([0, 0, 0, 0, 1]), ("film", "particle"), centre=np.zeros(4)
+    )
+    own = classifier.scores(varied)[:, 1]
+    assert (own >= classifier.thresholds[1]).mean() >= 0.95
+    assert (own >= classifier.thresholds[1]).mean() < 1
+    assert (classifier.predict(even)[:, -2] == 0).all()
+    more = classifier.predict(rng.normal([-2, 3, 0, 0], 2.5, (4000, 4)))[:, -2]
+    assert (more == -1).mean() < 0.1
