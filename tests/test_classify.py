@@ -6,6 +6,7 @@ import dask.array as da
 import hyperspy.api as hs
 import numpy as np
 import pytest
+import torch
 
 from hyperspy_fewshot import FewShotResult, classify, data, get_encoder
 
@@ -804,3 +805,19 @@ class TestChipSize:
             "b": [signal.isig[60:78, 20:38], signal.isig[60:78, 40:58]],
         }
         assert signal.fewshot_classify(support).classifier.setup.chip_size == 18
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("encoder", ["fourier", "pca"])
+def test_a_gpu_gives_the_labels_of_the_cpu(encoder):
+    specimen = data.heterostructure()
+    options = {"chip_size": 64, "encoder": encoder, "reject": False}
+    cpu, gpu = (
+        classify(specimen.signal, specimen.support(5, margin=32), device=device, **options)
+        for device in ("cpu", "cuda")
+    )
+    scores = np.sort(cpu.classifier.scores(cpu.embeddings.data.compute()), axis=-1)
+    clear = scores[..., -1] - scores[..., -2] > 1e-3
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(gpu.labels.data[clear], cpu.labels.data[clear])
