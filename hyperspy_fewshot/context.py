@@ -34,15 +34,16 @@ def choose_context(
     position itself left out, in the leading principal components of the
     Poisson-scaled data. The error has two parts: the noise that the
     neighbours bring, which falls with the window, and the blur, which grows
-    with it; the window with the least error is taken. Pooling nothing has no
-    such error: it is preferred when what remains of noise and blur after
-    pooling exceeds the noise of a single position by far. Labels play no
-    part, hence one shot is enough.
+    with it. Since smoothing takes most of the blur away, the window above
+    that of least error is taken. Pooling nothing has no such error: it is
+    preferred when what remains of noise and blur after pooling exceeds the
+    noise of a single position by far. Labels play no part, hence one shot is
+    enough.
 
     Parameters
     ----------
     regions
-        Contiguous pieces of the data (*nav, channels), finite or not.
+        Contiguous pieces of the data (*nav, *signal), finite or not.
     inner
         For every region the slices of the positions to judge; around them
         lies at least half the widest window, or the end of the scan.
@@ -51,11 +52,15 @@ def choose_context(
     sum_normalise
         Whether a position counts by its sum and is judged by its shape (EDS).
     contexts
-        The sides to choose from.
+        The sides to choose from; without 1 among them something is pooled.
 
     Returns
     -------
-    int
+    context : int
+        The side chosen.
+    smoothing : Smoothing or None
+        How far a position is trusted against its neighbours; None where
+        nothing is pooled, or nothing could be judged.
     """
     candidates = [side for side in contexts if side > 1]
     if not candidates:
@@ -85,7 +90,6 @@ def choose_context(
     pooled = noise / n + ((n - 1) / n) ** 2 * blur
     if 1 in contexts and pooled >= _TOLERATED * noise:
         return 1, None
-    # Smoothing takes most of the blur away, so that a wider window pays.
     wider = candidates[min(candidates.index(best) + 1, len(candidates) - 1)]
     compared = [
         (score[..., :_COMPARED], total) for score, total in zip(scores, totals, strict=True)
