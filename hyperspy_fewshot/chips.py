@@ -8,6 +8,13 @@ import numpy as np
 Block = tuple[slice, ...]
 
 
+def within(have: Block, want: Block) -> Block:
+    """Slices that cut a region that was read for `have` down to `want`."""
+    return tuple(
+        slice(w.start - h.start, w.stop - h.start) for h, w in zip(have, want, strict=True)
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class ChipGrid:
     """A regular grid of square chips over an image or a stack of images.
@@ -48,24 +55,21 @@ class ChipGrid:
 
     def centres(self, axis: int) -> np.ndarray:
         """Centres of the cells [px] along the rows (0) or columns (1) axis."""
-        count = -(-self.image_shape[axis] // self.stride)
-        return (self.stride - 1) / 2 + self.stride * np.arange(count)
+        return (self.stride - 1) / 2 + self.stride * np.arange(self.shape[axis - 2])
 
     def cell_sizes(self, axis: int) -> np.ndarray:
         """Pixels of the image that each cell covers along an axis."""
-        starts = self.stride * np.arange(-(-self.image_shape[axis] // self.stride))
+        starts = self.stride * np.arange(self.shape[axis - 2])
         return np.minimum(self.stride, self.image_shape[axis] - starts)
 
     def cell_areas(self) -> np.ndarray:
         """Pixels of the image that each cell covers, shape (rows, columns)."""
         return np.outer(self.cell_sizes(0), self.cell_sizes(1))
 
-    def location_in_cells(self, location: np.ndarray) -> np.ndarray:
-        """Where a pixel (*nav, y, x) lies on the label map, as floats."""
-        location = np.asarray(location, float)
-        n = len(self.nav_shape)
-        pixels = (location[n:] - (self.stride - 1) / 2) / self.stride
-        return np.concatenate([location[:n], pixels])
+    def centre_pixels(self, axis: int) -> np.ndarray:
+        """Pixels on which a chip equals that of the grid, along an axis."""
+        starts = self.stride * np.arange(self.shape[axis - 2]) + self._before
+        return np.minimum(starts + self.chip_size // 2, self.image_shape[axis] - 1)
 
     def region(self, block: Block) -> Block:
         """Slices of the data that hold all pixels of a block of cells."""
@@ -117,16 +121,23 @@ class ChipGrid:
         chip = self._extend(region, self._chip_bounds(location))
         return chip.reshape(self.item_shape)
 
+    @property
+    def _before(self) -> int:
+        """First pixel of the first chip, seen from the first pixel of its cell."""
+        # An odd and an even size cannot share a centre: half a pixel early.
+        return (self.stride - self.chip_size) // 2
+
     def _chip_bounds(self, location: tuple[int, ...]) -> list[tuple[int, int]]:
         starts = [int(i) - self.chip_size // 2 for i in location[len(self.nav_shape) :]]
         return [(start, start + self.chip_size) for start in starts]
 
     def _bounds(self, block: Block) -> list[tuple[int, int]]:
         """First and last + 1 pixel of a block's chips, beyond the image too."""
-        # An odd and an even size cannot share a centre: half a pixel early.
-        before = (self.stride - self.chip_size) // 2
         return [
-            (s.start * self.stride + before, (s.stop - 1) * self.stride + before + self.chip_size)
+            (
+                s.start * self.stride + self._before,
+                (s.stop - 1) * self.stride + self._before + self.chip_size,
+            )
             for s in block[-2:]
         ]
 

@@ -248,9 +248,10 @@ def _check_same(
     settings.check(**{name: value for name, value in given.items() if value is not None})
     if reject is not True:
         settings.check(reject=reject)
-    if encoder is not None and get_encoder(encoder).name != settings.encoder.name:
+    asked = settings.encoder if encoder is None else get_encoder(encoder)
+    if asked.name != settings.encoder.name:
         raise ValueError(
-            f"encoder={get_encoder(encoder).name!r} contradicts what the classifier learnt with "
+            f"encoder={asked.name!r} contradicts what the classifier learnt with "
             f"({settings.encoder.name!r}). Leave encoder out, or classify from a support set."
         )
     first, scale, units = signal_axis(signal, kind)

@@ -14,7 +14,7 @@ import torch
 from dask.highlevelgraph import HighLevelGraph
 from tqdm.dask import TqdmCallback
 
-from .chips import Block, ChipGrid
+from .chips import Block, ChipGrid, within
 from .encoders import Encoder
 from .encoders.threads import one_thread
 from .positions import PositionGrid
@@ -129,7 +129,11 @@ def sample_blocks(grid: Grid) -> list[Block]:
 
 
 def read(data: da.Array, regions: Sequence[Block], show_progressbar: bool) -> list[np.ndarray]:
-    """Read regions of the data, together: no chunk is read twice."""
+    """Read regions of the data, together.
+
+    What is computed is computed once for all of them; of a file only what they
+    cover is read, which matters where a chunk is large and the regions few.
+    """
     with progress(show_progressbar, "Reading examples"):
         return [np.asarray(part) for part in dask.compute(*(data[region] for region in regions))]
 
@@ -141,8 +145,7 @@ def progress(show: bool, what: str):
 
 def crop(region: np.ndarray, have: Block, want: Block) -> np.ndarray:
     """Cut a region that was read for `have` down to `want`."""
-    inner = (slice(w.start - h.start, w.stop - h.start) for h, w in zip(have, want, strict=True))
-    return region[tuple(inner)]
+    return region[within(have, want)]
 
 
 def block_items(

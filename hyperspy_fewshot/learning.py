@@ -11,14 +11,18 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from . import embed
-from .chips import Block, ChipGrid
+from .chips import Block, ChipGrid, within
 from .context import CONTEXTS, choose_context
 from .encoders import Encoder
 from .locate import Domain, Entry
 from .positions import PositionGrid
 from .prototypes import FewShotClassifier
+from .rois import step
 from .settings import Settings
 from .support import SupportSet
+
+# Settings that are those of the grid; None where its kind has no such thing.
+_OF_THE_GRID = ("chip_size", "stride", "context", "smoothing", "signal_mask")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +101,7 @@ class _Read:
 
     @classmethod
     def of(cls, task: Task, entries: list[Entry], show_progressbar: bool) -> "_Read":
-        """Read both together, so that no chunk is read twice."""
+        """Read both together."""
         grid = task.grid
         blocks = embed.sample_blocks(grid)
         located = [e for e in entries if e.locations is not None]
@@ -148,13 +152,9 @@ def _settings(
         encoder=encoder,
         embedding_size=embedding_size,
         item_shape=grid.item_shape,
-        chip_size=getattr(grid, "chip_size", None),
-        stride=getattr(grid, "stride", None),
-        context=getattr(grid, "context", None),
-        smoothing=getattr(grid, "smoothing", None),
         reject=reject,
-        signal_mask=getattr(grid, "signal_mask", None),
         signal_axis=signal_axis(task.signal, task.kind),
+        **{name: getattr(grid, name, None) for name in _OF_THE_GRID},
     )
 
 
@@ -164,10 +164,7 @@ def _with_context(task: Task, data: _Read, context: int | None) -> PositionGrid:
     most = min(grid.context, max(1, min(grid.nav_shape[-2:]) // 2))
     contexts = [side for side in CONTEXTS if side <= most] if context is None else [context]
     regions = [grid.region(block) for block in data.blocks]
-    inner = [
-        tuple(slice(b.start - a.start, b.stop - a.start) for a, b in zip(w, b_, strict=True))
-        for w, b_ in zip(regions, data.blocks, strict=True)
-    ]
+    inner = [within(region, block) for region, block in zip(regions, data.blocks, strict=True)]
     chosen, smoothing = choose_context(
         [
             _unmasked(grid.prepare(part), task.mask, region)
@@ -263,6 +260,5 @@ def _independent(
 def signal_axis(signal: BaseSignal, kind: str) -> tuple[Any, float, str]:
     """What :class:`Settings` records of the signal axis."""
     axis = signal.axes_manager.signal_axes[0]
-    values = axis.index2value(np.array([0, axis.size - 1]))
-    scale = float(values[1] - values[0]) / max(axis.size - 1, 1)
-    return (float(values[0]) if kind == "spectrum" else "", scale, str(axis.units))
+    first = float(axis.axis[0]) if kind == "spectrum" else ""
+    return (first, step(axis), str(axis.units))

@@ -157,7 +157,7 @@ def _roi_locations(example: Any, domain: Domain) -> np.ndarray:
             "an ROI on a stack needs its frame: (navigation index, roi), such as "
             f"(0, {type(roi).__name__}(...))."
         )
-    rows, columns = (_centre_pixels(domain.grid, axis) for axis in (0, 1))
+    rows, columns = (domain.grid.centre_pixels(axis) for axis in (0, 1))
     pixels = pixels_inside(roi, domain.signal_axes, rows, columns)
     return np.array([(*navigation, *pixel) for pixel in pixels])
 
@@ -179,12 +179,6 @@ def frame_of(given: Any, axes: Sequence[Any]) -> tuple[int, ...]:
     return tuple(index_of(value, axis) for value, axis in zip(given, axes, strict=True))[::-1]
 
 
-def _centre_pixels(grid: ChipGrid, axis: int) -> np.ndarray:
-    """Pixels on which a chip equals the chip of the grid cell."""
-    starts = grid.stride * np.arange(len(grid.centres(axis))) + (grid.stride - grid.chip_size) // 2
-    return np.minimum(starts + grid.chip_size // 2, grid.image_shape[axis] - 1)
-
-
 def _region_locations(region: Region, domain: Domain) -> np.ndarray:
     """Positions of a stroke, or the chips whose centres it covers."""
     shape = domain.to_array_order(tuple(axis.size for axis in domain.axes))
@@ -195,7 +189,7 @@ def _region_locations(region: Region, domain: Domain) -> np.ndarray:
         )
     if domain.kind != "image":
         return points
-    centres = [_centre_pixels(domain.grid, axis) for axis in (0, 1)]
+    centres = [domain.grid.centre_pixels(axis) for axis in (0, 1)]
     hit = np.isin(points[:, -2], centres[0]) & np.isin(points[:, -1], centres[1])
     if hit.any():
         return points[hit]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .chips import Block
+from .chips import Block, within
 from .smoothing import Smoothing, window_sum
 
 
@@ -57,10 +57,6 @@ class PositionGrid:
         """One position each, shape of the last (at most two) axes."""
         return np.ones(self.nav_shape[-2:], int)
 
-    def location_in_cells(self, location: np.ndarray) -> np.ndarray:
-        """Where a position lies on the label map: at itself."""
-        return np.asarray(location, float)
-
     def region(self, block: Block) -> Block:
         """Slices of the data that hold a block of positions and its context."""
         return _widen(block, self.nav_shape, self.context // 2)
@@ -91,20 +87,17 @@ class PositionGrid:
         around = self.region(block)
         left_out = None if mask is None else mask[around]
         items = self.pool(self.prepare(region), left_out)
-        inner = tuple(
-            slice(b.start - a.start, b.stop - a.start) for a, b in zip(around, block, strict=True)
-        )
         wanted = np.arange(int(np.prod([s.stop - s.start for s in block])))
         if mask is not None:
             wanted = wanted[~mask[block].reshape(-1)]
-        items = items[inner].reshape(-1, *self.item_shape)
+        items = items[within(around, block)].reshape(-1, *self.item_shape)
         for start in range(0, len(wanted), size):
             index = wanted[start : start + size]
             yield index, items[index]
 
     def region_at(self, location: tuple[int, ...]) -> Block:
         """Slices of the data that hold a position and its context."""
-        return self.region(tuple(slice(i, i + 1) for i in location))
+        return self.region(_alone(location))
 
     def item_at(
         self, region: np.ndarray, location: tuple[int, ...], mask: np.ndarray | None = None
@@ -113,12 +106,13 @@ class PositionGrid:
 
         The mask leaves out neighbours, never the position itself.
         """
+        around = self.region_at(location)
+        here = within(around, _alone(location))
+        left_out = None
         if mask is not None:
-            mask = mask.copy()
-            mask[location] = False
-        block = tuple(slice(i, i + 1) for i in location)
-        ((_, items),) = self.batches(region, block, mask, 1)
-        return items[0]
+            left_out = mask[around].copy()
+            left_out[here] = False
+        return self.pool(self.prepare(region), left_out)[here].reshape(self.item_shape)
 
     def prepare(self, data: np.ndarray) -> np.ndarray:
         """Apply the signal mask to data (*, *signal)."""
@@ -147,6 +141,11 @@ class PositionGrid:
             count = window_sum(used.astype(np.float32), self.context, nav)
             pooled = window_sum(clean, self.context, nav) / np.maximum(count, 1)[as_item]
         return np.where(valid[as_item], pooled, np.float32(np.nan))
+
+
+def _alone(location: tuple[int, ...]) -> Block:
+    """The block of one position."""
+    return tuple(slice(i, i + 1) for i in location)
 
 
 def _widen(block: Block, shape: tuple[int, ...], half: int) -> Block:

@@ -6,6 +6,8 @@ import numpy as np
 
 # A difference counts for what exceeds so many times its expectation from noise.
 _CAUTION = 2.0
+# Side at which patterns are compared [px]; coarser ones tell noise from structure as well.
+_COMPARED_SIDE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +87,10 @@ class Smoothing:
         return np.clip(1 - expected / np.maximum(squared, 1e-12), 0, 1)
 
 
-def flatten(data: np.ndarray, nav: int, most: int = 32) -> np.ndarray:
-    """Flatten the signal axes of (*nav, *signal); patterns are binned first.
-
-    Patterns are compared at no more than `most` pixels a side, which loses
-    nothing of how noise compares with structure.
-    """
+def flatten(data: np.ndarray, nav: int) -> np.ndarray:
+    """Flatten the signal axes of (*nav, *signal); patterns are binned first."""
     if data.ndim == nav + 2:
-        side = -(-max(data.shape[nav:]) // most)
+        side = -(-max(data.shape[nav:]) // _COMPARED_SIDE)
         if side > 1:
             rows, columns = (size // side for size in data.shape[nav:])
             data = data[..., : rows * side, : columns * side]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hyperspy.io import load as hs_load
 
+from . import signals
 from .encoders import Encoder
 from .encoders.fourier import FourierEncoder
 from .encoders.pca import PCAEncoder
-from .layout import Geometry
+from .layout import Geometry, axis_dictionaries, class_axis
 from .prototypes import FewShotClassifier
 from .settings import Settings
 from .smoothing import Smoothing
@@ -52,8 +53,6 @@ def save(result: "FewShotResult", path: str | Path, overwrite: bool | None) -> N
 
 def load(path: str | Path) -> dict[str, Any]:
     """Read what :func:`save` wrote, as arguments of FewShotResult."""
-    from . import layout, signals
-
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
@@ -72,7 +71,7 @@ def load(path: str | Path) -> dict[str, Any]:
     setup = Settings(
         encoder=encoder, **{**settings, "item_shape": item_shape, "smoothing": smoothing}
     )
-    axes = layout.axis_dictionaries(labels)
+    axes = axis_dictionaries(labels)
     k = len(classifier["class_names"])
     geometry = _restore(plain["geometry"], arrays)
     geometry["cell_areas"] = np.asarray(arrays["cell_areas"])
@@ -81,7 +80,7 @@ def load(path: str | Path) -> dict[str, Any]:
     return {
         "labels": labels,
         "probabilities": signals.build(
-            np.asarray(arrays["probabilities"]), [layout.class_axis(k), *axes], False, metadata
+            np.asarray(arrays["probabilities"]), [class_axis(k), *axes], False, metadata
         ),
         "confidence": signals.build(
             np.asarray(arrays["confidence"]), axes, False, {"General": {"title": "Confidence"}}

@@ -160,10 +160,3 @@ def test_masked_cells_are_left_out(stack):
     np.testing.assert_array_equal(chips, expected[block][~mask[block]])
     index, chips = cut(grid, stack, block, np.ones(grid.shape, bool))
     assert index.size == chips.size == 0
-
-
-def test_location_in_cells_is_the_inverse_of_the_centres():
-    grid = ChipGrid((3,), IMAGE, 16, 5)
-    location = (2, grid.centres(0)[4], grid.centres(1)[7])
-    np.testing.assert_allclose(grid.location_in_cells(location), [2, 4, 7])
-    np.testing.assert_allclose(grid.location_in_cells((0, 0, 4.5)), [0, -0.4, 0.5])

@@ -140,7 +140,6 @@ def test_shape_areas_and_overlap():
     series = PositionGrid((2, 5, 7), (4,), 5)
     assert (series.shape, series.overlap) == ((2, 5, 7), 25)
     np.testing.assert_array_equal(series.cell_areas(), np.ones((5, 7)))
-    np.testing.assert_array_equal(series.location_in_cells((1, 2, 3)), [1, 2, 3])
     assert series.region((slice(1, 2), slice(0, 2), slice(4, 6))) == (
         slice(1, 2),
         slice(0, 4),

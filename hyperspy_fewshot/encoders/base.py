@@ -7,8 +7,11 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from dask.base import tokenize
 from scipy.sparse.linalg import LinearOperator, eigsh
+
+from .threads import one_thread
 
 KINDS = ("image", "pattern", "spectrum")
 
@@ -128,8 +131,6 @@ class Encoder:
 
 def to_tensor(batch: np.ndarray, device: str):
     """Upload items as they are and convert to float32 on the device."""
-    import torch
-
     if batch.dtype.kind not in "uif" or not batch.dtype.isnative or batch.dtype.itemsize > 4:
         batch = batch.astype(np.float32)
     batch = np.ascontiguousarray(batch)
@@ -183,8 +184,6 @@ def project_onto_components(
     mean = features.mean(axis=0)
     centred = (features - mean).astype(np.float32)
     n, p = centred.shape
-    from .threads import one_thread
-
     with one_thread():
         gram = _gram(centred.T if p <= n else centred) / n
         variance, vectors = _leading_eigenpairs(gram, min(n_components, max(n - 1, 1), p))
@@ -200,16 +199,12 @@ def project_onto_components(
 
 def _gram(rows: np.ndarray) -> np.ndarray:
     """Scalar products of all rows, float64."""
-    import torch
-
     tensor = torch.as_tensor(np.ascontiguousarray(rows))
     return (tensor @ tensor.T).double().numpy()
 
 
 def _leading_eigenpairs(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Largest k eigenvalues, falling, and their vectors as columns."""
-    import torch
-
     tensor, size = torch.as_tensor(matrix), len(matrix)
     # Torch multiplies, because one can keep it to one thread.
     if size <= 1024 or k > size // 4:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import torch
 
 from .base import Encoder, project_onto_components, to_tensor
 
@@ -69,8 +70,6 @@ class FourierEncoder(Encoder):
 
     def encode(self, batch: np.ndarray, device: str = "cpu") -> np.ndarray:
         """Embed items (n, h, w) as (n, d)."""
-        import torch
-
         features = self._features(batch, device)
         if self.mean is not None:
             mean = torch.as_tensor(self.mean, device=device)
@@ -79,8 +78,6 @@ class FourierEncoder(Encoder):
 
     def _features(self, batch: np.ndarray, device: str):
         """Log power and moments of items (n, h, w): a tensor (n, p)."""
-        import torch
-
         items = to_tensor(batch, device)
         items = (items - self.offset) / self.scale
         mean = items.mean((1, 2), keepdim=True)
@@ -98,8 +95,6 @@ class FourierEncoder(Encoder):
 
 def _hann(shape, device: str):
     """Hann window of unit power, shape (h, w)."""
-    import torch
-
     # Two samples more than needed, so that even 1 px items keep a weight.
     y, x = (torch.hann_window(n + 2, periodic=False, device=device)[1:-1] for n in shape)
     window = y[:, None] * x[None, :]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import torch
 
 from .base import Encoder, project_onto_components, to_tensor
 
@@ -62,8 +63,6 @@ class PCAEncoder(Encoder):
         ValueError
             If the encoder is not fitted.
         """
-        import torch
-
         if self.components is None:
             raise ValueError(
                 "The 'pca' encoder has to be fitted first: encoder.fit(sample, kind=...)"
@@ -73,8 +72,6 @@ class PCAEncoder(Encoder):
 
     def _features(self, batch: np.ndarray, device: str):
         """Binned, normalised and flattened items: a tensor (n, p)."""
-        import torch
-
         items = to_tensor(batch, device)
         if items.ndim == 3:
             side = -(-max(items.shape[1:]) // _MAX_SIDE)

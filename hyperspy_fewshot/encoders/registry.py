@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from . import foreign
 from .base import Encoder
 from .fourier import FourierEncoder
 from .pca import PCAEncoder
@@ -79,10 +82,7 @@ def get_encoder(
         return encoder
     if isinstance(encoder, type):
         raise TypeError(f"encoder is the class {encoder.__name__}; pass {encoder.__name__}(...).")
-    # Torch is only imported once something of it is asked for.
-    from . import foreign
-
-    if isinstance(encoder, foreign.torch.nn.Module):
+    if isinstance(encoder, torch.nn.Module):
         module = encoder if weights is None else foreign.load_weights(encoder, weights)
         return foreign.from_module(module, **options)
     _refuse(encoder, weights=weights)
