@@ -160,8 +160,10 @@ def fewshot_classify(
         PyTorch module, the path of a model file, or a function of NumPy batches. By default
         the bundled encoder for this kind of signal.
     chip_size
-        Side of the chips in pixels. By default it is chosen for an image, and the frames of a
-        stack are not cut into chips. It has no meaning for spectra.
+        Side of the chips in pixels. By default it is chosen for an image: the side of ready
+        chips, else the median side of the area ROIs, else five periods of the lattice that the
+        image shows (at least 56 pixels), else 64 pixels, and at most a quarter of the image.
+        The frames of a stack are by default not cut into chips. It has no meaning for spectra.
     stride
         Distance between neighbouring chips in pixels, by default a quarter of the chip size.
     context

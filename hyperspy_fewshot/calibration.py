@@ -43,14 +43,14 @@ class LeftOut:
         Shape (m,), those of an entry sum to 1.
     pairs
         Mean and mean square of the scores against single entries of the same
-        class, shape (m, 2).
+        class, shape (m, 2); what only thresholds need.
     """
 
     scores: np.ndarray
     classes: np.ndarray
     weights: np.ndarray
     entries: np.ndarray
-    pairs: np.ndarray
+    pairs: np.ndarray | None = None
 
     @classmethod
     def score(

@@ -16,6 +16,44 @@ def within(have: Block, want: Block) -> Block:
 
 
 @dataclass(frozen=True, eq=False)
+class Field:
+    """A piece of an image, and the chips that are to be embedded in it.
+
+    Parameters
+    ----------
+    pixels
+        Shape (h, w).
+    origin
+        Row and column of the first pixel in the image; what lies beyond the
+        image is reflected.
+    rows, columns
+        First row of the chips, shape (r,), and first column, shape (c,), in
+        the image: every row goes with every column.
+    chip_size
+        Side of a chip [px].
+    image_shape
+        (rows, columns) of the whole image [px].
+    """
+
+    pixels: np.ndarray
+    origin: tuple[int, int]
+    rows: np.ndarray
+    columns: np.ndarray
+    chip_size: int
+    image_shape: tuple[int, int]
+
+    @classmethod
+    def of_chip(cls, chip: np.ndarray, margin: int) -> "Field":
+        """Reflect a chip without surroundings at its edges."""
+        side = len(chip)
+        around = _reflected(-margin, side + margin, side)
+        zero = np.zeros(1, int)
+        return cls(
+            chip[around[:, np.newaxis], around], (-margin, -margin), zero, zero, side, chip.shape
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class ChipGrid:
     """A regular grid of square chips over an image or a stack of images.
 
@@ -31,12 +69,15 @@ class ChipGrid:
         (rows, columns) of a frame [px].
     chip_size, stride
         Side of a chip and distance between neighbours [px].
+    margin
+        Pixels around a chip that the encoder sees, too.
     """
 
     nav_shape: tuple[int, ...]
     image_shape: tuple[int, int]
     chip_size: int
     stride: int
+    margin: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,6 +147,35 @@ class ChipGrid:
             index = wanted[start : start + size]
             yield index, windows[np.unravel_index(index, windows.shape[:-2])]
 
+    def fields(self, region: np.ndarray, block: Block) -> Iterator[Field]:
+        """Hand out the chips of a block frame by frame, uncut.
+
+        Parameters
+        ----------
+        region, block
+            As for :meth:`batches`.
+
+        Yields
+        ------
+        Field
+            One for every frame of the block, in order.
+        """
+        bounds, starts = self._bounds(block), self._starts(block)
+        pixels = self._extend(region, bounds)
+        for frame in pixels.reshape(-1, *pixels.shape[-2:]):
+            yield self._field(frame, bounds, starts)
+
+    def field_at(self, region: np.ndarray, location: tuple[int, ...]) -> Field:
+        """Hand out the chip centred on a pixel (*nav, y, x), uncut, from its region."""
+        bounds = self._chip_bounds(location)
+        starts = [np.array([low + self.margin]) for low, _ in bounds]
+        pixels = self._extend(region, bounds)
+        return self._field(pixels.reshape(pixels.shape[-2:]), bounds, starts)
+
+    def _field(self, pixels, bounds, starts) -> Field:
+        origin = (bounds[0][0], bounds[1][0])
+        return Field(pixels, origin, *starts, self.chip_size, self.image_shape)
+
     def region_at(self, location: tuple[int, ...]) -> Block:
         """Slices of the data that hold the chip centred on a pixel (*nav, y, x)."""
         nav = (slice(i, i + 1) for i in location[: len(self.nav_shape)])
@@ -129,16 +199,24 @@ class ChipGrid:
 
     def _chip_bounds(self, location: tuple[int, ...]) -> list[tuple[int, int]]:
         starts = [int(i) - self.chip_size // 2 for i in location[len(self.nav_shape) :]]
-        return [(start, start + self.chip_size) for start in starts]
+        return [(s - self.margin, s + self.chip_size + self.margin) for s in starts]
+
+    def _starts(self, block: Block) -> list[np.ndarray]:
+        """First pixels of a block's chips along both axes."""
+        starts = [self.stride * np.arange(s.start, s.stop) + self._before for s in block[-2:]]
+        if not self.margin:
+            return starts
+        # A cell that hangs over the edge may have its centre outside: its chip is
+        # the one around the last pixel, as in `centre_pixels`.
+        half = self.chip_size // 2
+        pairs = zip(starts, self.image_shape, strict=True)
+        return [np.clip(first, -half, size - 1 - half) for first, size in pairs]
 
     def _bounds(self, block: Block) -> list[tuple[int, int]]:
-        """First and last + 1 pixel of a block's chips, beyond the image too."""
+        """First and last + 1 pixel that a block needs, beyond the image too."""
+        beyond = self.chip_size + self.margin
         return [
-            (
-                s.start * self.stride + self._before,
-                (s.stop - 1) * self.stride + self._before + self.chip_size,
-            )
-            for s in block[-2:]
+            (int(first[0]) - self.margin, int(first[-1]) + beyond) for first in self._starts(block)
         ]
 
     def _pixels(self, bounds: list[tuple[int, int]]) -> list[np.ndarray]:

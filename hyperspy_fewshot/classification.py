@@ -15,6 +15,7 @@ from hyperspy.signal import BaseSignal
 
 from . import embed
 from .checks import as_mask, check_numbers, check_signal, kind_of, plain
+from .chip_size import limited, measured_side, sample_windows
 from .chips import ChipGrid
 from .context import CONTEXTS
 from .encoders import Encoder, default_encoder, get_encoder
@@ -24,8 +25,6 @@ from .prototypes import FewShotClassifier
 from .result import FewShotResult
 from .settings import Settings
 from .support import SupportSet, area_roi_sides, ready_side
-
-_CHIP_SIZE = 64
 
 
 def classify(
@@ -77,12 +76,22 @@ def classify(
         _check_same(signal, kind, settings, encoder, chip_size, context, reject, signal_mask)
         chip_size, context, signal_mask = settings.chip_size, settings.context, settings.signal_mask
         stride = stride or settings.stride
-    grid = _grid(signal, kind, support, chip_size, stride, context, signal_mask)
+    if kind == "image" and chip_size is None:
+        chip_size = _given_side(signal, support)
+    grid = _grid(signal, kind, chip_size, stride, context, signal_mask)
     if settings is not None and kind != "image":
         grid = replace(grid, smoothing=settings.smoothing)
     task = Task(signal, kind, grid, _grid_mask(signal, grid, kind, navigation_mask), device)
+    chosen = _encoder_for(task, encoder) if settings is None else settings.encoder
+    if kind == "image" and chip_size is None:
+        # What can be wrong is refused before anything is read.
+        support.resolve(task.domain)
+        side = _measure_side(task, navigation_mask, show_progressbar)
+        grid = _grid(signal, kind, side, stride, context, signal_mask)
+        task = replace(task, grid=grid, mask=_grid_mask(signal, grid, kind, navigation_mask))
+    if kind == "image" and chosen.dense:
+        task = replace(task, grid=replace(task.grid, margin=chosen.margin(task.grid.chip_size)))
     if learnt is None:
-        chosen = _encoder_for(kind, encoder)
         learnt, grid = learn(task, support, chosen, context, reject, show_progressbar)
         task = replace(task, grid=grid)
     return _wire(task, learnt, support, settings is not None, lazy_output, show_progressbar)
@@ -149,12 +158,13 @@ def _as_support(support: Any) -> SupportSet:
     return support
 
 
-def _encoder_for(kind: str, encoder: Any) -> Encoder:
-    encoder = default_encoder(kind) if encoder is None else get_encoder(encoder)
-    if kind not in encoder.kinds:
+def _encoder_for(task: Task, encoder: Any) -> Encoder:
+    default = default_encoder(task.kind)
+    encoder = default if encoder is None else get_encoder(encoder)
+    if task.kind not in encoder.kinds:
         raise ValueError(
             f"The encoder {encoder.name!r} is for {' and '.join(encoder.kinds)} data, these are "
-            f"{kind} data; leave encoder out for {default_encoder(kind).name!r}."
+            f"{task.kind} data; leave encoder out for {default.name!r}."
         )
     return encoder
 
@@ -162,7 +172,6 @@ def _encoder_for(kind: str, encoder: Any) -> Encoder:
 def _grid(
     signal: BaseSignal,
     kind: str,
-    support: SupportSet,
     chip_size: int | None,
     stride: int | None,
     context: int | None,
@@ -173,7 +182,8 @@ def _grid(
     if kind != "image":
         return PositionGrid(nav_shape, shape, context or CONTEXTS[-1], signal_mask)
     if chip_size is None:
-        chip_size = _choose_chip_size(signal, support, min(shape))
+        # Until it is measured.
+        chip_size = measured_side((), shape)
     if chip_size > min(shape):
         raise ValueError(
             f"chip_size={chip_size} px is larger than the image, {shape[1]} x {shape[0]} px."
@@ -185,14 +195,26 @@ def _grid(
     return ChipGrid(nav_shape, shape, int(chip_size), int(stride or max(1, chip_size // 4)))
 
 
-def _choose_chip_size(signal: BaseSignal, support: SupportSet, least: int) -> int:
-    """Side of ready chips, or of the area ROIs, at most a quarter of the image."""
+def _given_side(signal: BaseSignal, support: SupportSet) -> int | None:
+    """Side of ready chips, or of the area ROIs; None if there are neither."""
     ready = ready_side(support)
     if ready is not None:
         return ready
     sides = area_roi_sides(support, signal.axes_manager.signal_axes)
-    side = round(float(np.median(sides))) if sides else _CHIP_SIZE
-    return max(min(side, least // 4), min(4, least))
+    shape = signal.axes_manager._signal_shape_in_array
+    return limited(float(np.median(sides)), shape) if sides else None
+
+
+def _measure_side(task: Task, mask: Any, show_progressbar: bool) -> int:
+    """Side of the chips, from a sample of the image."""
+    shape = task.grid.image_shape
+    windows = sample_windows(shape)
+    parts = embed.read(task.data, windows, show_progressbar)
+    if mask is not None:
+        mask = as_mask(mask, (), task.signal.axes_manager.signal_shape, "navigation_mask")
+        pairs = zip(parts, windows, strict=True)
+        parts = [np.where(mask[window], np.nan, part) for part, window in pairs]
+    return measured_side(parts, shape)
 
 
 def _signal_mask(signal: BaseSignal, kind: str, mask: Any) -> np.ndarray | None:

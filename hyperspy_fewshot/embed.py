@@ -2,9 +2,9 @@
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import dask
@@ -14,7 +14,7 @@ import torch
 from dask.highlevelgraph import HighLevelGraph
 from tqdm.dask import TqdmCallback
 
-from .chips import Block, ChipGrid, within
+from .chips import Block, ChipGrid, Field, within
 from .encoders import Encoder
 from .encoders.threads import one_thread
 from .positions import PositionGrid
@@ -22,9 +22,11 @@ from .regions import join, pieces_of
 
 Grid = ChipGrid | PositionGrid
 
-# A block: positions as float32 [bytes], or the side of a piece of image [px].
+# A block: positions as float32 [bytes], or the side of a piece of image [px];
+# in chips where a dense encoder resamples them to its size.
 _BLOCK_BYTES = 16 * 2**20
 _BLOCK_SIDE = 1024
+_BLOCK_CHIPS = 16
 # The sample from which the data set's normalisation, centre and components are
 # estimated: as float32 [bytes], and in items.
 _SAMPLE_BYTES = 64 * 2**20
@@ -32,6 +34,8 @@ _MOST_SAMPLED = {ChipGrid: 2048, PositionGrid: 8192}
 # Side of the contiguous pieces of the sample: chips overlap already, positions
 # need neighbours around which a context can be chosen.
 _SAMPLE_SIDE = {ChipGrid: 4, PositionGrid: 8}
+# The same where an encoder sees what surrounds a chip, which must be read, too.
+_DENSE_SAMPLE_SIDE = 8
 
 _GPU_LOCK = threading.Lock()
 
@@ -98,6 +102,25 @@ def _check(encoder: Encoder, batch: np.ndarray, device: str) -> np.ndarray:
     return embeddings.astype(np.float32, copy=False)
 
 
+def encode_fields(encoder: Encoder, fields: Iterable[Field], device: str) -> np.ndarray:
+    """Embed all chips of some fields with a dense encoder, float32 of shape (n, d)."""
+    with one_thread() if torch.device(device).type == "cpu" else _GPU_LOCK:
+        parts = [_encode_field(encoder, field, device) for field in fields]
+    return np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+
+
+def _encode_field(encoder: Encoder, field: Field, device: str) -> np.ndarray:
+    """Embed the chips of a field (r, c, d), half of the rows at a time where memory runs out."""
+    try:
+        return encoder.encode_field(field, device)
+    except (torch.OutOfMemoryError, MemoryError):
+        half = len(field.rows) // 2
+        if not half:
+            raise
+    halves = (replace(field, rows=rows) for rows in (field.rows[:half], field.rows[half:]))
+    return np.concatenate([_encode_field(encoder, part, device) for part in halves])
+
+
 def sample_blocks(grid: Grid) -> list[Block]:
     """Where the data set is sampled: seeded, and decided by the shape alone.
 
@@ -111,7 +134,8 @@ def sample_blocks(grid: Grid) -> list[Block]:
     count = min(_MOST_SAMPLED[type(grid)], max(fitting, min(256, 4 * fitting), 16))
     if math.prod(grid.shape) <= count:
         return [tuple(slice(0, size) for size in grid.shape)]
-    side = _SAMPLE_SIDE[type(grid)]
+    dense = isinstance(grid, ChipGrid) and grid.margin > 0
+    side = _DENSE_SAMPLE_SIDE if dense else _SAMPLE_SIDE[type(grid)]
     # Along a line the pieces are longer, so that their number stays the same.
     sides = (1,) * (len(grid.shape) - 2) + ((side**2,) if len(grid.shape) == 1 else (side, side))
     tiles = tuple(-(-size // s) for size, s in zip(grid.shape, sides, strict=True))
@@ -184,7 +208,7 @@ def embeddings(
         are not finite, have NaN in place of an embedding.
     """
     name = f"fewshot-{uuid4().hex}"
-    chunks = _block_sizes(grid, data)
+    chunks = _block_sizes(grid, data, encoder.dense)
     edges = [np.cumsum((0, *sizes)) for sizes in chunks]
     # One node of the graph holds what all blocks share.
     job = _Job(grid, mask, encoder, size, device, edges)
@@ -219,6 +243,8 @@ class _Job:
 def _embed_block(job: _Job, pieces: list, *index: int) -> np.ndarray:
     block = job.block(index)
     shape = tuple(s.stop - s.start for s in block)
+    if job.encoder.dense and isinstance(job.grid, ChipGrid):
+        return _embed_dense(job, join(pieces), block).reshape(*shape, job.size)
     result = np.full((math.prod(shape), job.size), np.nan, np.float32)
     size = job.encoder.batch_of(job.grid.item_shape)
     batches = job.grid.batches(join(pieces), block, job.mask, size)
@@ -236,14 +262,25 @@ def _embed_block(job: _Job, pieces: list, *index: int) -> np.ndarray:
     return result.reshape(*shape, job.size)
 
 
+def _embed_dense(job: _Job, region: np.ndarray, block: Block) -> np.ndarray:
+    left_out = None if job.mask is None else job.mask[block]
+    if left_out is not None and left_out.all():
+        return np.full((left_out.size, job.size), np.nan, np.float32)
+    result = encode_fields(job.encoder, job.grid.fields(region, block), job.device)
+    if left_out is not None:
+        result[left_out.ravel()] = np.nan
+    return result
+
+
 def _finite(items: np.ndarray) -> np.ndarray:
     return np.isfinite(items).all(axis=tuple(range(1, items.ndim)))
 
 
-def _block_sizes(grid: Grid, data: da.Array) -> tuple[tuple[int, ...], ...]:
+def _block_sizes(grid: Grid, data: da.Array, dense: bool) -> tuple[tuple[int, ...], ...]:
     """Sizes of the blocks of the grid along every axis."""
     if isinstance(grid, ChipGrid):
-        cells = max(1, _BLOCK_SIDE // grid.stride)
+        side = _BLOCK_CHIPS * grid.chip_size if dense else _BLOCK_SIDE
+        cells = max(1, side // grid.stride)
         limits = (1,) * len(grid.nav_shape) + (cells, cells)
         return da.core.normalize_chunks(limits, grid.shape)
     nav = len(grid.nav_shape)

@@ -24,6 +24,8 @@ from .support import SupportSet
 # Settings that are those of the grid; None where its kind has no such thing.
 _OF_THE_GRID = ("chip_size", "stride", "context", "smoothing", "signal_mask")
 
+_NOTHING_LEFT = "Nothing is left to classify: all data are masked or not finite."
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -72,11 +74,7 @@ def learn(
         grid = _with_context(task, data, context)
         data = data.narrowed(task.grid, grid)
     encoder, centre = _fit_encoder(task, data, grid, encoder)
-    items = [
-        grid.item_at(part, place, task.mask)
-        for part, place in zip(data.examples, data.places, strict=True)
-    ]
-    embeddings, index = _embed_support(entries, items, support, encoder, task.device)
+    embeddings, index = _embed_support(replace(task, grid=grid), entries, data, support, encoder)
     groups, group_classes = _independent(entries, grid)
     classifier = FewShotClassifier.fit(
         embeddings,
@@ -84,6 +82,7 @@ def learn(
         group_classes,
         support.class_names,
         centre=centre,
+        blocks=encoder.blocks,
         reject=reject,
         setup=_settings(task, grid, encoder, embeddings.shape[1], reject),
     )
@@ -127,6 +126,8 @@ def _fit_encoder(
     task: Task, data: _Read, grid: ChipGrid | PositionGrid, encoder: Encoder
 ) -> tuple[Encoder, np.ndarray]:
     """The fitted encoder, and the mean embedding of the sample."""
+    if _is_dense(task, encoder):
+        return _fit_dense(task, data, encoder)
     sample = _finite_sample(data, grid, task.mask)
     pooled = sample
     if getattr(grid, "smoothing", None) is not None:
@@ -137,6 +138,26 @@ def _fit_encoder(
     embeddings = embeddings[np.isfinite(embeddings).all(axis=1)]
     if not len(embeddings):
         raise ValueError(f"The encoder {encoder.name!r} gives NaN or infinity for all of a sample.")
+    return encoder, embeddings.mean(axis=0, dtype=np.float64)
+
+
+def _fit_dense(task: Task, data: _Read, encoder: Encoder) -> tuple[Encoder, np.ndarray]:
+    """The same for an encoder that embeds chips uncut."""
+    fields = [
+        field
+        for part, block in zip(data.sampled, data.blocks, strict=True)
+        for field in task.grid.fields(part, block)
+    ]
+    if not any(np.isfinite(field.pixels).any() for field in fields):
+        raise ValueError(_NOTHING_LEFT)
+    encoder = encoder.fit(fields, kind=task.kind)
+    embeddings = embed.encode_fields(encoder, fields, task.device)
+    kept = np.isfinite(embeddings).all(axis=1)
+    if task.mask is not None:
+        kept &= ~np.concatenate([task.mask[block].ravel() for block in data.blocks])
+    embeddings = embeddings[kept]
+    if not len(embeddings):
+        raise ValueError(_NOTHING_LEFT)
     return encoder, embeddings.mean(axis=0, dtype=np.float64)
 
 
@@ -196,35 +217,48 @@ def _finite_sample(
     ]
     sample = np.concatenate(parts)
     if not len(sample):
-        raise ValueError("Nothing is left to classify: all data are masked or not finite.")
+        raise ValueError(_NOTHING_LEFT)
     return sample.astype(np.float32)
 
 
 def _embed_support(
-    entries: list[Entry],
-    items: list[np.ndarray],
-    support: SupportSet,
-    encoder: Encoder,
-    device: str,
+    task: Task, entries: list[Entry], data: _Read, support: SupportSet, encoder: Encoder
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of all support examples, and the entry each belongs to."""
-    remaining = iter(items)
+    located = zip(data.examples, data.places, strict=True)
     embeddings, index = [], []
     for number, entry in enumerate(entries):
-        if entry.items is None:
-            here = np.stack([next(remaining) for _ in entry.locations]).astype(np.float32)
+        if entry.items is not None:
+            found = _embed_items(entry.items, encoder, task.device)
         else:
-            here = entry.items.astype(np.float32)
-        here = here[np.isfinite(here).all(axis=tuple(range(1, here.ndim)))]
-        if not len(here):
+            here = [next(located) for _ in entry.locations]
+            if _is_dense(task, encoder):
+                fields = [task.grid.field_at(part, place) for part, place in here]
+                found = embed.encode_fields(encoder, fields, task.device)
+            else:
+                items = [task.grid.item_at(part, place, task.mask) for part, place in here]
+                found = _embed_items(np.stack(items), encoder, task.device)
+        found = found[~np.isnan(found).any(axis=1)]
+        if not len(found):
             name = support.class_names[entry.class_index]
             raise ValueError(f"An example of class {name!r} lies on NaN or infinite data.")
-        if encoder.dihedral and here.ndim == 3:
-            turned = [np.rot90(here, k, axes=(1, 2)) for k in range(4)]
-            here = np.concatenate(turned + [view[:, :, ::-1] for view in turned])
-        embeddings.append(embed.encode(encoder, here, device))
-        index += [number] * len(here)
+        embeddings.append(found)
+        index += [number] * len(found)
     return np.concatenate(embeddings), np.array(index)
+
+
+def _embed_items(items: np.ndarray, encoder: Encoder, device: str) -> np.ndarray:
+    """Embeddings of the items that are finite, and of their turned copies."""
+    items = items.astype(np.float32)
+    items = items[np.isfinite(items).all(axis=tuple(range(1, items.ndim)))]
+    if encoder.dihedral and items.ndim == 3:
+        turned = [np.rot90(items, k, axes=(1, 2)) for k in range(4)]
+        items = np.concatenate(turned + [view[:, :, ::-1] for view in turned])
+    return embed.encode(encoder, items, device) if len(items) else np.empty((0, 1), np.float32)
+
+
+def _is_dense(task: Task, encoder: Encoder) -> bool:
+    return task.kind == "image" and encoder.dense
 
 
 def _independent(

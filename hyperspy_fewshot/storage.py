@@ -10,7 +10,10 @@ from hyperspy.io import load as hs_load
 from . import signals
 from .encoders import Encoder
 from .encoders.fourier import FourierEncoder
+from .encoders.pattern import StemPatternEncoder
 from .encoders.pca import PCAEncoder
+from .encoders.spectrum import SpectrumEncoder
+from .encoders.stem import StemEncoder
 from .layout import Geometry, axis_dictionaries, class_axis
 from .prototypes import FewShotClassifier
 from .settings import Settings
@@ -20,8 +23,12 @@ from .support import SupportSet
 if TYPE_CHECKING:
     from .result import FewShotResult
 
-# Encoders whose description is numbers alone; others are not saved.
-_SAVED = {"FourierEncoder": FourierEncoder, "PCAEncoder": PCAEncoder}
+# Encoders whose description is numbers, and weights found by path and digest;
+# others are not saved.
+_SAVED: dict[str, type[Encoder]] = {
+    kind.__name__: kind
+    for kind in (FourierEncoder, PCAEncoder, SpectrumEncoder, StemEncoder, StemPatternEncoder)
+}
 _SUFFIXES = (".hspy", ".zspy")
 
 
@@ -118,7 +125,9 @@ def _build_encoder(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Enco
     if not plain:
         return None
     state = _restore(plain["state"], arrays)
-    return _SAVED[plain["class"]](**{**state, "kinds": tuple(state["kinds"])})
+    # JSON knows no tuples.
+    state = {key: tuple(v) if isinstance(v, list) else v for key, v in state.items()}
+    return _SAVED[plain["class"]](**state)
 
 
 def _as_plain(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """Chips lie where the documentation says, whatever part of the image is in hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -134,6 +136,45 @@ def test_item_at_any_pixel_of_the_edge(stack, size):
         expected = extended(stack)[1, top : top + size, left : left + size]
         np.testing.assert_array_equal(chip, expected)
         assert chip[size // 2, size // 2] == stack[1, y, x]
+
+
+@pytest.mark.parametrize("sizes", [(1, 3, 4), (2, 100, 2)])
+@pytest.mark.parametrize("size, stride", SIZES)
+def test_fields_hold_the_chips_and_what_surrounds_them(stack, size, stride, sizes):
+    margin = 9
+    grid = ChipGrid(NAV, IMAGE, size, stride, margin)
+    bare = replace(grid, margin=0)
+    for block in list(blocks_of(grid.shape, sizes))[:: max(1, grid.shape[2] // 4)]:
+        fields = list(grid.fields(stack[grid.region(block)].copy(), block))
+        assert len(fields) == block[0].stop - block[0].start
+        centres = [bare.centre_pixels(axis)[block[1 + axis]] for axis in (0, 1)]
+        for field, frame in zip(fields, stack[block[0]], strict=True):
+            assert (field.chip_size, field.image_shape) == (size, IMAGE)
+            # The chip of a cell whose centre lies outside is the one around the last pixel.
+            np.testing.assert_array_equal(field.rows, centres[0] - size // 2)
+            np.testing.assert_array_equal(field.columns, centres[1] - size // 2)
+            first = [places[0] - margin for places in (field.rows, field.columns)]
+            last = [places[-1] + size + margin for places in (field.rows, field.columns)]
+            assert field.origin == tuple(first)
+            wide = np.pad(frame, 80, mode="reflect")
+            around = tuple(slice(a + 80, b + 80) for a, b in zip(first, last, strict=True))
+            np.testing.assert_array_equal(field.pixels, wide[around])
+
+
+@pytest.mark.parametrize("size, stride", SIZES)
+def test_the_field_at_a_pixel_is_that_of_the_grid(stack, size, stride):
+    grid = ChipGrid(NAV, IMAGE, size, stride, 9)
+    rows, columns = (grid.centre_pixels(axis) for axis in (0, 1))
+    for row, column in [(0, 0), (len(rows) // 2, len(columns) - 1), (len(rows) - 1, 0)]:
+        block = (slice(1, 2), slice(row, row + 1), slice(column, column + 1))
+        (expected,) = grid.fields(stack[grid.region(block)], block)
+        place = (1, int(rows[row]), int(columns[column]))
+        field = grid.field_at(stack[grid.region_at(place)], place)
+        assert field.origin == expected.origin
+        np.testing.assert_array_equal(
+            [field.rows, field.columns], [expected.rows, expected.columns]
+        )
+        np.testing.assert_array_equal(field.pixels, expected.pixels)
 
 
 def test_images_of_a_few_pixels():

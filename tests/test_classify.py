@@ -768,7 +768,15 @@ class TestEncoders:
             make, nav_shape, support, options = CASES[kind]
             result = make(nav_shape)[0].fewshot_classify(support, **options)
             chosen[kind] = result.classifier.setup.encoder.name
-        assert chosen == {"image": "fourier", "patterns": "pca", "spectra": "pca"}
+        assert chosen == {"image": "stem", "patterns": "stem", "spectra": "spectrum"}
+
+    def test_what_the_spectrum_encoder_learnt_is_saved(self, tmp_path):
+        make, nav_shape, support, options = CASES["spectra"]
+        signal, _ = make(nav_shape)
+        first = signal.fewshot_classify(support, encoder="spectrum", **options)
+        first.save(tmp_path / "result.hspy")
+        again = signal.fewshot_classify(FewShotResult.load(tmp_path / "result.hspy"))
+        np.testing.assert_array_equal(again.probabilities.data, first.probabilities.data)
 
 
 class TestChipSize:
@@ -792,11 +800,6 @@ class TestChipSize:
         signal, _ = fringes()
         result = signal.fewshot_classify(IMAGE_SUPPORT)
         assert result.classifier.setup.chip_size == 70 // 4
-
-    def test_is_64_otherwise(self):
-        signal, _ = fringes(shape=(260, 300))
-        result = signal.fewshot_classify(IMAGE_SUPPORT, stride=32)
-        assert result.classifier.setup.chip_size == 64
 
     def test_is_that_of_ready_chips(self):
         signal, _ = fringes()

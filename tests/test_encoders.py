@@ -681,11 +681,11 @@ def test_timm_is_asked_for_where_it_is_missing(monkeypatch):
 
 
 def test_bundled_encoders():
-    assert list_encoders() == ["fourier", "pca"]
-    assert list_encoders("image") == ["fourier", "pca"]
-    assert list_encoders("spectrum") == ["pca"]
+    assert list_encoders() == ["stem", "spectrum", "fourier", "pca"]
+    assert list_encoders("image") == list_encoders("pattern") == ["stem", "fourier", "pca"]
+    assert list_encoders("spectrum") == ["spectrum", "pca"]
     defaults = {kind: default_encoder(kind).name for kind in ("image", "pattern", "spectrum")}
-    assert defaults == {"image": "fourier", "pattern": "pca", "spectrum": "pca"}
+    assert defaults == {"image": "stem", "pattern": "stem", "spectrum": "spectrum"}
     for kind, name in defaults.items():
         assert name in list_encoders(kind)
     assert isinstance(get_encoder("pca"), PCAEncoder)
@@ -701,7 +701,11 @@ def test_encoders_pass_as_they_are():
 @pytest.mark.parametrize(
     "encoder, error, message",
     [
-        ("furier", ValueError, "There is no encoder 'furier'. Bundled: 'fourier', 'pca'; others"),
+        (
+            "furier",
+            ValueError,
+            "no encoder 'furier'. Bundled: 'stem', 'spectrum', 'fourier', 'pca'",
+        ),
         (3, TypeError, "encoder is int; a name, an Encoder, a torch module"),
         (np.ones(3), TypeError, "encoder is ndarray; a name, an Encoder"),
         (FourierEncoder, TypeError, r"encoder is the class FourierEncoder; pass FourierEncoder\("),

@@ -277,7 +277,7 @@ class TestArguments:
             ),
             ({"navigation_mask": "x > 3"}, TypeError, "navigation_mask must hold True or False"),
             ({"device": "gpu7"}, ValueError, "device='gpu7' cannot be used here"),
-            ({"encoder": "resnet"}, ValueError, "There is no encoder 'resnet'. Bundled: 'fourier'"),
+            ({"encoder": "resnet"}, ValueError, "There is no encoder 'resnet'. Bundled: 'stem'"),
             ({"encoder": 3}, TypeError, "encoder is int; a name, an Encoder"),
             ({"encoder": "no/such.pt"}, FileNotFoundError, "There is no encoder file 'no/such.pt'"),
         ],

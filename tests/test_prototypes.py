@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from hyperspy_fewshot.calibration import FALLBACK_TEMPERATURE, FALLBACK_THRESHOLD
+from hyperspy_fewshot.heads import block_weights
 from hyperspy_fewshot.prototypes import MASKED, REJECTED, FewShotClassifier
 
 
@@ -85,23 +86,72 @@ def uneven():
     return embeddings, entries, classes, np.full(6, 2.0)
 
 
-def test_prototypes_scores_and_probabilities_equal_the_formulas(uneven):
+class NaiveRidge:
+    """Kernel ridge regression that is solved again for every entry left out."""
+
+    def __init__(self, embeddings, entries, classes, centre):
+        self.entries, self.classes = entries, np.array(classes)
+        self.vectors, self.centre = embeddings - centre, centre
+        squares = [(self.vectors[entries == i] ** 2).sum(1).mean() for i in range(len(classes))]
+        length = np.sqrt(np.mean(squares))
+        own, k = self.classes[entries], max(classes) + 1
+        weights = [
+            len(classes) / (k * list(classes).count(c) * list(entries).count(i))
+            for i, c in zip(entries, own, strict=True)
+        ]
+        self.weights, self.targets = np.array(weights), np.eye(k)[own] - 1 / k
+        self.judged = [i for i, c in enumerate(classes) if list(classes).count(c) > 1]
+        choices = [(r, lift * length) for lift in (0.25, 0.5, 1) for r in (0.01, 0.03, 0.1, 0.3, 1)]
+        self.ridge, self.lift = min(choices, key=self.loss)
+
+    def scores(self, queries, choice=None, without=None):
+        """Minimum of the weighted squared error plus the ridge times the norm."""
+        ridge, lift = choice or (self.ridge, self.lift)
+        kept = self.entries != without
+        units, queries = (
+            np.array([unit([*vector, lift]) for vector in vectors])
+            for vectors in (self.vectors[kept], queries)
+        )
+        targets = self.targets[kept]
+        penalty = np.diag(ridge / self.weights[kept])
+        coefficients = np.linalg.solve(self.kernel(units, units) + penalty, targets)
+        return self.kernel(queries, units) @ coefficients
+
+    def left_out(self, choice=None):
+        """Scores of every entry from the others."""
+        return {i: self.scores(self.vectors[self.entries == i], choice, i) for i in self.judged}
+
+    def loss(self, choice):
+        return sum(
+            (self.weights[self.entries == i] * ((s - self.targets[self.entries == i]) ** 2).T).sum()
+            for i, s in self.left_out(choice).items()
+        )
+
+    @staticmethod
+    def kernel(left, right):
+        return (np.exp(2 * left @ right.T) - 1) / (np.exp(2) - 1)
+
+
+def test_scores_resemblance_and_probabilities_equal_the_formulas(uneven):
     embeddings, entries, classes, centre = uneven
     classifier = fit(embeddings, classes, entries, centre=centre, reject=False)
     prototypes, _ = naive(*uneven)
     np.testing.assert_allclose(classifier.prototypes, prototypes, rtol=1e-5)
     queries = np.random.default_rng(1).normal(2, 1, (4, 5, 6))
-    cosines = np.array(
-        [[[unit(q - centre) @ p for p in prototypes] for q in row] for row in queries]
-    )
-    np.testing.assert_allclose(classifier.scores(queries), cosines, atol=1e-6)
-    gains = np.exp(cosines / classifier.temperature)
+    units = np.array([[unit(q - centre) for q in row] for row in queries])
+    cosines = np.array([[[u @ p for p in prototypes] for u in row] for row in units])
+    np.testing.assert_allclose(classifier.resemblance(queries), cosines, atol=1e-6)
+    ridge = NaiveRidge(*uneven)
+    scores = np.array([ridge.scores(row - centre) for row in queries])
+    assert classifier.lift == pytest.approx(ridge.lift)
+    np.testing.assert_allclose(classifier.scores(queries), scores, atol=1e-5)
+    gains = np.exp(scores / classifier.temperature)
     expected = gains / gains.sum(axis=-1, keepdims=True)
     packed = classifier.predict(queries)
     assert packed.shape == (4, 5, 5)
     assert packed.dtype == np.float32
     np.testing.assert_allclose(packed[..., :3], expected, rtol=1e-4)
-    np.testing.assert_array_equal(packed[..., 3], cosines.argmax(axis=-1))
+    np.testing.assert_array_equal(packed[..., 3], scores.argmax(axis=-1))
     np.testing.assert_allclose(packed[..., 4], expected.max(axis=-1), rtol=1e-4)
 
 
@@ -109,7 +159,9 @@ def test_accuracy_and_thresholds_rest_on_whole_entries_left_out(uneven):
     embeddings, entries, classes, centre = uneven
     classifier = fit(embeddings, classes, entries, centre=centre, reject=0.2)
     _, left_out = naive(*uneven)
-    right = [scores.mean(axis=0).argmax() == classes[i] for i, scores in left_out.items()]
+    ridge = NaiveRidge(*uneven)
+    left_out_of_ridge = ridge.left_out()
+    right = [scores.mean(axis=0).argmax() == classes[i] for i, scores in left_out_of_ridge.items()]
     assert classifier.leave_one_out == pytest.approx(np.mean(right))
     own = {i: scores[:, classes[i]] for i, scores in left_out.items()}
     means = [np.mean([own[i].mean() for i in own if classes[i] == k]) for k in (0, 1)]
@@ -144,7 +196,8 @@ def test_accuracy_and_thresholds_rest_on_whole_entries_left_out(uneven):
 def test_temperature_has_the_most_posterior_probability(uneven):
     embeddings, entries, classes, centre = uneven
     classifier = fit(embeddings, classes, entries, centre=centre)
-    _, left_out = naive(*uneven)
+    ridge = NaiveRidge(*uneven)
+    left_out = ridge.left_out()
     margins, weights = [], []
     for i, scores in left_out.items():
         others = np.delete(scores, classes[i], axis=1).max(axis=1)
@@ -177,8 +230,117 @@ def test_support_examples_are_classified_as_themselves():
 def test_a_prototype_is_the_most_alike_to_itself():
     classifier = Clusters(0).fit(5)
     at_prototype = classifier.centre + classifier.prototypes
-    np.testing.assert_allclose(np.diag(classifier.scores(at_prototype)), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.diag(classifier.resemblance(at_prototype)), 1, rtol=1e-5)
     np.testing.assert_array_equal(labels_of(classifier, at_prototype), [0, 1, 2])
+
+
+@pytest.mark.parametrize("shots", [5, 10])
+def test_a_class_of_two_appearances_is_no_mean(shots):
+    # The second class lies on both sides of the first, whose prototype is its own as well.
+    rng = np.random.default_rng(0)
+    sides = np.array([[1.0, 0, 0], [0.7, 0.7, 0], [0.7, -0.7, 0]])
+
+    def draw(n):
+        return np.repeat(sides, n, axis=0) + 0.1 * rng.normal(size=(3 * n, 3))
+
+    classifier = fit(draw(shots), np.repeat([0, 1, 1], shots), centre=np.zeros(3), reject=False)
+    truth = np.repeat([0, 1, 1], 200)
+    assert (labels_of(classifier, draw(200)) == truth).mean() > 0.95
+    # What one long class shows is that a prototype alone would not do.
+    assert (classifier.resemblance(draw(200)).argmax(axis=-1) == truth).mean() < 0.8
+
+
+def test_of_many_embeddings_some_of_every_entry_are_compared():
+    clusters = Clusters(3)
+    support = np.concatenate([clusters.draw(k, n) for k, n in enumerate((1000, 30, 30))])
+    entries = np.repeat(np.arange(13), [900, *[10] * 10, 30, 30])
+    classifier = fit(support, [*[0] * 11, 1, 2], entries)
+    assert classifier.landmarks.shape == (512, 33)
+    assert classifier.coefficients.shape == (512, 3)
+    for k in range(3):
+        assert (labels_of(classifier, clusters.draw(k, 100)) == k).mean() > 0.97
+    # Entries beyond that number are chosen so that no class is left with few.
+    many = fit(support, np.repeat([0, 1, 2], [1000, 30, 30]))
+    assert many.landmarks.shape == (512, 33)
+    rare = (support - many.centre)[1000:]
+    rare = np.column_stack([rare, np.full(len(rare), many.lift)])
+    rare /= np.linalg.norm(rare, axis=1, keepdims=True)
+    np.testing.assert_allclose((rare @ many.landmarks.T).max(axis=1), 1, atol=1e-5)
+
+
+def test_many_queries_score_as_few_do():
+    classifier = Clusters(0).fit(5)
+    queries = Clusters(0).draw(0, 20_000).astype(np.float32)
+    few = np.concatenate([classifier.scores(part) for part in np.array_split(queries, 7)])
+    np.testing.assert_allclose(classifier.scores(queries), few, atol=1e-5)
+
+
+def test_the_distance_from_the_centre_counts():
+    # Both classes lie in one direction from the centre of a data set that has other things.
+    rng = np.random.default_rng(0)
+    centres = np.array([[1.0, 0, 0], [3.0, 0, 0]])
+
+    def draw(n):
+        return np.repeat(centres, n, axis=0) + 0.2 * rng.normal(size=(2 * n, 3))
+
+    classifier = fit(draw(5), [0] * 5 + [1] * 5, centre=np.zeros(3), reject=False)
+    assert (labels_of(classifier, draw(300)) == np.repeat([0, 1], 300)).mean() > 0.99
+
+
+# Blocks.
+
+
+def joined(shots, seed, told_by=0):
+    """Two blocks of 16 numbers, one of which says nothing of two classes."""
+    rng = np.random.default_rng(seed)
+    classes = np.repeat([0, 1], shots)
+    blocks = rng.normal(size=(2, 2 * shots, 16))
+    directions = np.random.default_rng(99).normal(size=(2, 16))
+    blocks[told_by] = 2 * directions[classes] + 0.7 * blocks[told_by]
+    blocks[1 - told_by] *= 2
+    return np.concatenate(list(blocks), axis=1), classes
+
+
+@pytest.mark.parametrize("told_by", [0, 1])
+def test_the_block_that_tells_the_classes_weighs_more(told_by):
+    weights, right = [], {None: [], (16, 16): []}
+    for seed in range(10):
+        queries, truth = joined(300, 100 + seed, told_by)
+        for blocks, shares in right.items():
+            classifier = fit(*joined(5, seed, told_by), centre=queries.mean(axis=0), blocks=blocks)
+            shares.append((classifier.scores(queries).argmax(axis=-1) == truth).mean())
+        weights.append(classifier.weights[[0, 31]])
+        assert len(np.unique(classifier.weights)) == 2
+    assert np.min([pair[told_by] / pair[1 - told_by] for pair in weights]) > 1.3
+    assert np.mean(right[16, 16]) >= np.mean(right[None])
+
+
+def test_weights_of_blocks_are_those_of_an_analysis_of_variance():
+    rng = np.random.default_rng(3)
+    vectors, entries = rng.normal(size=(9, 5)), np.array([0, 0, 1, 2, 3, 3, 3, 4, 5])
+    classes = np.array([0, 0, 0, 1, 1, 1])
+    vectors[:4, :2] += 3
+    expected = []
+    for block in (vectors[:, :2], vectors[:, 2:]):
+        entry_means = np.array([block[entries == e].mean(axis=0) for e in range(6)])
+        means = np.array([entry_means[classes == k].mean(axis=0) for k in (0, 1)])
+        scatter = [((block[entries == e] - means[classes[e]]) ** 2).sum(1).mean() for e in range(6)]
+        within = sum(scatter) / 4
+        between = ((means[0] - means[1]) ** 2).sum() / 2 - within / 3
+        ratio = within / (within + max(between, 0) / 2)
+        expected.append((3 + 4) / (1.5 + 4 * ratio))
+    found = block_weights(vectors, entries, classes, 2, (2, 3))
+    np.testing.assert_allclose(found, np.repeat(expected, [2, 3]), rtol=1e-12)
+    assert found[0] > 1.2 * found[-1]
+
+
+def test_one_block_or_one_shot_a_class_has_no_weights():
+    vectors = np.random.default_rng(0).normal(size=(4, 5))
+    two = np.arange(2)
+    np.testing.assert_array_equal(block_weights(vectors[:2], two, two, 2, (2, 3)), 1)
+    np.testing.assert_array_equal(block_weights(vectors, np.arange(4), two.repeat(2), 2, (5,)), 1)
+    with pytest.raises(ValueError, match=r"lengths \(2, 4\) do not make .* of length 5"):
+        fit(vectors, [0, 0, 1, 1], blocks=(2, 4))
 
 
 @pytest.mark.parametrize("names", [("2", "5", "5.0"), ("", "a b", "ß/…"), ("x", "Ge", "<b>")])
@@ -419,6 +581,12 @@ def test_a_level_that_the_support_cannot_carry_is_named():
         Clusters(0).fit(5, reject=True)
 
 
+def test_without_landmarks_the_nearest_prototype_wins():
+    classifier = FewShotClassifier(("a", "b"), np.zeros(3), np.eye(2, 3), 0.1, np.zeros(2), 1.0)
+    queries = np.random.default_rng(0).normal(size=(20, 3))
+    np.testing.assert_array_equal(classifier.scores(queries), classifier.resemblance(queries))
+
+
 def test_a_query_is_rejected_below_all_thresholds_only():
     classifier = FewShotClassifier(
         ("a", "b"), np.zeros(3), np.eye(2, 3), 0.1, np.array([0.9, 0.2]), 1.0
@@ -445,10 +613,11 @@ def test_queries_that_are_not_finite_are_masked():
     np.testing.assert_array_equal(np.isnan(packed[..., -1]), expected)
 
 
-def test_a_query_at_the_centre_has_no_direction():
+def test_a_query_at_the_centre_is_near_no_class():
     classifier = Clusters(0).fit(5, reject=False)
     packed = classifier.predict(classifier.centre)
-    np.testing.assert_allclose(packed[:3], 1 / 3, rtol=1e-5)
+    assert packed[:3].sum() == pytest.approx(1)
+    assert packed[:3].max() < 0.6
     assert labels_of(Clusters(0).fit(5), classifier.centre) == REJECTED
 
 
@@ -481,7 +650,7 @@ def test_a_varied_class_keeps_what_it_was_shown_by():
     classifier = FewShotClassifier.fit(
         embeddings, entries, np.array([0, 0, 0, 0, 1]), ("film", "particle"), centre=np.zeros(4)
     )
-    own = classifier.scores(varied)[:, 1]
+    own = classifier.resemblance(varied)[:, 1]
     assert (own >= classifier.thresholds[1]).mean() >= 0.95
     assert (own >= classifier.thresholds[1]).mean() < 1
     assert (classifier.predict(even)[:, -2] == 0).all()

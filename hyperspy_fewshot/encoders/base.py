@@ -58,6 +58,12 @@ class Encoder:
     dihedral: bool = False
     batch_size: int = 256
 
+    #: Lengths of the parts that an embedding joins: each is weighted by how
+    #: well it tells the shots apart. None: one part.
+    blocks: ClassVar[tuple[int, ...] | None] = None
+    #: Whether chips are embedded by `encode_field` in the image, uncut, and
+    #: `fit` gets such fields of an image in place of items.
+    dense: ClassVar[bool] = False
     #: What the digest leaves out: it does not change the embeddings.
     _not_hashed: ClassVar[frozenset[str]] = frozenset({"kinds", "batch_size"})
 

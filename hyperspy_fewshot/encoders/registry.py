@@ -9,14 +9,19 @@ from . import foreign
 from .base import Encoder
 from .fourier import FourierEncoder
 from .pca import PCAEncoder
+from .spectrum import SpectrumEncoder
+from .stem import StemEncoder
 
+# Encoders with weights, for which a user may have trained others.
+_TRAINED = {"stem": StemEncoder, "spectrum": SpectrumEncoder}
 _BUNDLED = {
+    **{name: kind.load() for name, kind in _TRAINED.items()},
     "fourier": FourierEncoder(name="fourier", kinds=("image", "pattern")),
     "pca": PCAEncoder(name="pca"),
 }
 
 # The one place that decides what `encoder=None` means.
-_DEFAULTS = {"image": "fourier", "pattern": "pca", "spectrum": "pca"}
+_DEFAULTS = {"image": "stem", "pattern": "stem", "spectrum": "spectrum"}
 
 
 def list_encoders(kind: str | None = None) -> list[str]:
@@ -53,7 +58,8 @@ def get_encoder(
         NumPy batches (n, h, w) or (n, channels) to embeddings (n, d).
     weights
         State dict for a module, .safetensors or what ``torch.save`` wrote;
-        read without pickle.
+        for ``"stem"`` and ``"spectrum"`` what ``python -m
+        hyperspy_fewshot.pretrain`` wrote. Read without pickle.
     input_size
         Side to which a module's or file's input images are resampled [px];
         None leaves them as they are.
@@ -75,6 +81,9 @@ def get_encoder(
         If ``"timm:<name>"`` is asked for and timm is not installed.
     """
     options = {} if input_size is None else {"input_size": input_size}
+    if isinstance(encoder, str) and encoder in _TRAINED and weights is not None:
+        _refuse(encoder, input_size=input_size)
+        return _TRAINED[encoder].load(Path(weights))
     if isinstance(encoder, str):
         encoder = _BUNDLED.get(encoder, encoder)
     if isinstance(encoder, Encoder):
