@@ -142,7 +142,8 @@ class Embedded:
         settings, shape = result.classifier.setup, task.labels.shape
         embeddings = result.embeddings.data.compute()
         if task.kind == "image":
-            grid = ChipGrid((), shape, settings.chip_size, settings.stride)
+            margin = settings.encoder.margin(settings.chip_size) if settings.encoder.dense else 0
+            grid = ChipGrid((), shape, settings.chip_size, settings.stride, margin)
             cells = [
                 np.minimum(grid.centres(axis).astype(int), size - 1)
                 for axis, size in enumerate(shape)
@@ -194,15 +195,17 @@ class Embedded:
             Which example each belongs to.
         """
         places, data, encoder = self._places(cells), self.task.signal.data, self.encoder
-        items = np.stack(
-            [self.grid.item_at(data[self.grid.region_at(p)], tuple(p)) for p in places]
-        ).astype(np.float32)
-        examples = np.arange(len(items))
+        device, examples = embed.choose_device(None), np.arange(len(cells))
+        regions = [(data[self.grid.region_at(p)], tuple(p)) for p in places]
+        if encoder.dense and self.task.kind == "image":
+            fields = [self.grid.field_at(*region) for region in regions]
+            return embed.encode_fields(encoder, fields, device), examples
+        items = np.stack([self.grid.item_at(*region) for region in regions]).astype(np.float32)
         if encoder.dihedral and items.ndim == 3:
             turned = [np.rot90(items, k, axes=(1, 2)) for k in range(4)]
             items = np.concatenate(turned + [view[:, :, ::-1] for view in turned])
             examples = np.tile(examples, 8)
-        return embed.encode(encoder, items, embed.choose_device(None)), examples
+        return embed.encode(encoder, items, device), examples
 
     def entries(self, cells: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Entry of every example, and class of every entry: those that overlap count as one."""

@@ -55,8 +55,9 @@ def _judge(
         if source is target:
             keep &= queries(keep.shape, cells[chosen], source.reach)
         probabilities, found = predict(
-            embedded[wanted], entries, classes, names, source.centre, target.embeddings[keep]
-        )
+            embedded[wanted], entries, classes, names, source.centre, target.embeddings[keep],
+            blocks=source.encoder.blocks,
+        )  # fmt: skip
         truth = target.truth(names)[keep]
         figures.append(
             (
@@ -89,6 +90,7 @@ def predict(
     names: tuple[str, ...],
     centre: np.ndarray,
     embeddings: np.ndarray,
+    blocks: tuple[int, ...] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (n, k) and labels (n,) of embeddings (n, d).
 
@@ -103,7 +105,7 @@ def predict(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "With one example")
         classifier = FewShotClassifier.fit(
-            support, entries, entry_classes, names, centre=centre, reject=False
+            support, entries, entry_classes, names, centre=centre, blocks=blocks, reject=False
         )
     packed = classifier.predict(embeddings)
     return packed[:, :-2], packed[:, -2].astype(int)

@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 # Significance level of the default threshold, one-sided. Support examples are
 # picked because they are typical, so queries scatter more than they do.
-DEFAULT_LEVEL = 0.002
+DEFAULT_LEVEL = 0.001
 # Bounds of the centre of the prior of 1 / temperature: a support set that is
 # told apart without effort says little of the queries between its classes.
 _PRIOR_GAIN = (2.0, 10.0)

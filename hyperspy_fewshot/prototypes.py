@@ -50,7 +50,8 @@ class FewShotClassifier:
         What is appended to a centred embedding before it is scaled to unit
         length and compared with landmarks.
     weights
-        Weights of the numbers of a centred embedding, shape (d,); None: alike.
+        Weights of the numbers of a centred embedding for the scores, shape
+        (d,); None: alike.
     setup
         What the data were prepared with: encoder, kind of item, chip size and
         so on; see :func:`hyperspy_fewshot.classify`.
@@ -133,8 +134,8 @@ class FewShotClassifier:
             )
         centred = embeddings.astype(np.float64) - centre
         k = len(class_names)
-        weights = block_weights(unit(centred), entries, entry_classes, k, blocks)
-        units = unit(centred * weights)
+        units = unit(centred)
+        weights = block_weights(units, entries, entry_classes, k, blocks)
         ridge = fit_ridge(centred * weights, entries, entry_classes, k)
         means = np.stack([units[entries == e].mean(axis=0) for e in range(len(entry_classes))])
         prototypes = _prototypes(means, entry_classes, k)
@@ -176,11 +177,12 @@ class FewShotClassifier:
         """Scores and resemblance."""
         with np.errstate(invalid="ignore"):
             centred = embeddings - self.centre
-            centred = centred if self.weights is None else centred * self.weights
+            # What is like no class may differ in what tells the classes nothing.
             resemblance = unit(centred) @ self.prototypes.T
             if self.landmarks is None:
                 return resemblance, resemblance
-            units = lifted(centred, self.lift)
+            weighted = centred if self.weights is None else centred * self.weights
+            units = lifted(weighted, self.lift)
             return kernel_scores(units, self.landmarks, self.coefficients), resemblance
 
     def predict(self, embeddings: np.ndarray) -> np.ndarray:

@@ -90,11 +90,10 @@ def test_encoder_that_knows_nothing_is_right_by_chance(data):
     assert figures[..., 0].mean() == pytest.approx(1 / 3, abs=0.05)
 
 
-@pytest.mark.parametrize("dihedral", [False, True])
-def test_support_is_embedded_as_the_package_does(data, dihedral):
+@pytest.mark.parametrize("encoder", [Dihedral("one"), Dihedral("all", dihedral=True), "stem"])
+def test_support_is_embedded_as_the_package_does(data, encoder):
     # So small a chip gives more queries than the sample that is learnt on.
     task = replace(task_of(data), chip_size=4)
-    encoder = Dihedral("dihedral", dihedral=dihedral)
     embedded = tasks.Embedded.of(task, encoder)
     # Two of the examples overlap.
     cells = np.array(
@@ -108,8 +107,9 @@ def test_support_is_embedded_as_the_package_does(data, dihedral):
     groups, classes = embedded.entries(cells, np.repeat(range(3), 3))
     queries = embedded.embeddings[::5, ::5].reshape(-1, items.shape[1])
     probabilities, found = trials.predict(
-        items, groups[examples], classes, tuple(NAMES), embedded.centre, queries
-    )
+        items, groups[examples], classes, tuple(NAMES), embedded.centre, queries,
+        blocks=embedded.encoder.blocks,
+    )  # fmt: skip
     np.testing.assert_array_equal(found, expected.labels.data[::5, ::5].ravel())
     wanted = np.moveaxis(expected.probabilities.data, 0, -1)[::5, ::5].reshape(-1, 3)
     np.testing.assert_allclose(probabilities, wanted, atol=1e-5)
@@ -121,9 +121,9 @@ def test_support_and_what_shares_its_data_are_no_queries(data, monkeypatch):
     places = np.moveaxis(np.indices(embedded.labels.shape), 0, -1)
     seen, predict = [], trials.predict
 
-    def look(*arguments):
+    def look(*arguments, **options):
         seen.append(arguments[-1])
-        return predict(*arguments[:-1], embedded.embeddings[tuple(arguments[-1].T)])
+        return predict(*arguments[:-1], embedded.embeddings[tuple(arguments[-1].T)], **options)
 
     monkeypatch.setattr(trials, "predict", look)
     placed = replace(embedded, embeddings=places)

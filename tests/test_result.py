@@ -335,7 +335,7 @@ class TestMetadata:
     def test_what_is_recorded(self):
         node = MADE["image"]().labels.metadata.FewShot
         assert node.class_names == ["dark", "bright"]
-        assert (node.chip_size, node.stride, node.kind, node.encoder) == (8, 3, "image", "fourier")
+        assert (node.chip_size, node.stride, node.kind, node.encoder) == (8, 3, "image", "stem")
         assert node.reject == "default"
         assert len(node.thresholds) == 2
         assert set(json.loads(node.versions)) == {"hyperspy_fewshot", "hyperspy", "torch", "numpy"}

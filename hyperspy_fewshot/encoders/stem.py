@@ -102,7 +102,7 @@ class StemEncoder(Encoder):
             pattern = StemPatternEncoder(self.name, self.kinds, path=self.path, digest=self.digest)
             return pattern.fit(sample, kind=kind)
         pixels = np.concatenate([field.pixels[np.isfinite(field.pixels)] for field in sample])
-        fitted = super().fit(pixels[:, np.newaxis], kind=kind)
+        fitted = super().fit(pixels[:, np.newaxis].astype(np.float32), kind=kind)
         power = _sampled_power([resample(f, fitted.offset, fitted.scale, "cpu") for f in sample])
         fitted = replace(fitted, power=float(power.mean()) or 1.0)
         mean, components = project_onto_components(
