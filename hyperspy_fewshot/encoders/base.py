@@ -144,6 +144,12 @@ def to_tensor(batch: np.ndarray, device: str):
     return torch.as_tensor(batch if batch.flags.writeable else batch.copy()).to(device).float()
 
 
+def divide_by_sum(items):
+    """Divide the rows of a tensor (n, p) by the sums of their absolute values."""
+    # Of what was subtracted too far, a plain sum may be zero or negative.
+    return items / items.abs().sum(1, keepdim=True).clamp(min=1e-9)
+
+
 def _as_bytes(value: Any) -> bytes:
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..chips import Field
+from .base import to_tensor
 
 #: Side of a chip.
 CHIP = 64
@@ -108,7 +109,7 @@ def resample(field: Field, offset: float, scale: float, device: str) -> Image:
         matrices.append(_weights(start, end, step, field.origin[axis], field.pixels.shape[axis]))
         starts.append(start)
     rows, columns = (torch.as_tensor(m, device=device) for m in matrices)
-    pixels = torch.as_tensor(_native(field.pixels)).to(device).float()
+    pixels = to_tensor(field.pixels, device)
     pixels = torch.nan_to_num((pixels - offset) / scale, nan=0.0, posinf=0.0, neginf=0.0)
     ends = tuple(size / step for size in field.image_shape)
     return Image(rows @ pixels @ columns.T, tuple(starts), ends, chips)
@@ -140,11 +141,3 @@ def _weights(start: int, end: int, step: float, first: int, size: int) -> np.nda
     pixels = first + np.arange(size) + 0.5
     weights = np.clip(1 - abs(centres[:, None] - pixels) / max(step, 1.0), 0, None)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-
-
-def _native(pixels: np.ndarray) -> np.ndarray:
-    """Pixels in a type and layout that torch takes."""
-    if pixels.dtype.kind not in "uif" or not pixels.dtype.isnative or pixels.dtype.itemsize > 4:
-        pixels = pixels.astype(np.float32)
-    pixels = np.ascontiguousarray(pixels)
-    return pixels if pixels.flags.writeable else pixels.copy()

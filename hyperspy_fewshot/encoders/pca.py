@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from .base import Encoder, project_onto_components, to_tensor
+from .base import Encoder, divide_by_sum, project_onto_components, to_tensor
 
 # Components and their power by kind of item: spectra of many channels have few
 # independent constituents above the noise, patterns have one for every domain.
@@ -78,7 +78,4 @@ class PCAEncoder(Encoder):
             if side > 1:
                 items = torch.nn.functional.avg_pool2d(items[:, None], side, ceil_mode=True)
             items = items.flatten(1)
-        if self.sum_normalise:
-            # Of what was subtracted too far, a sum may be zero or negative.
-            items = items / items.abs().sum(1, keepdim=True).clamp(min=1e-9)
-        return items
+        return divide_by_sum(items) if self.sum_normalise else items

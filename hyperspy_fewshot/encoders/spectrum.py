@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool1d, pad, softplus
 
-from .base import Encoder, project_onto_components, to_tensor
+from .base import Encoder, divide_by_sum, project_onto_components, to_tensor
 from .pca import PCAEncoder
 from .threads import one_thread
 from .weights import described, trained, weights_at
@@ -90,7 +90,7 @@ class SpectrumEncoder(Encoder):
     def fit(self, sample: np.ndarray, *, kind: str, sum_normalise: bool = False) -> Self:
         """Learn filters and components; see :meth:`Encoder.fit`."""
         raw = _binned(sample, "cpu")
-        shape = _shapes(raw)
+        shape = divide_by_sum(raw)
         mean, components = self._filtered(shape if sum_normalise else raw)
         plain = [PCAEncoder("pca").fit(x.numpy(), kind="spectrum") for x in (raw, shape)]
         return replace(
@@ -129,7 +129,7 @@ class SpectrumEncoder(Encoder):
                 "encoder.fit(sample, kind='spectrum')"
             )
         raw = _binned(batch, device)
-        shape = _shapes(raw)
+        shape = divide_by_sum(raw)
         parts = (
             (shape if self.sum_normalise else raw, self.mean, self.components),
             (raw, self.raw_mean, self.raw_components),
@@ -148,12 +148,6 @@ def _binned(batch: np.ndarray, device: str) -> torch.Tensor:
     items = to_tensor(batch, device)
     side = -(-items.shape[1] // MOST_CHANNELS)
     return avg_pool1d(items[:, None], side, ceil_mode=True)[:, 0] if side > 1 else items
-
-
-def _shapes(items: torch.Tensor) -> torch.Tensor:
-    """Items divided by their sums."""
-    # Of what was subtracted too far, a sum may be zero or negative.
-    return items / items.abs().sum(1, keepdim=True).clamp(min=1e-9)
 
 
 def _equalised(items: torch.Tensor, components: np.ndarray) -> np.ndarray:
