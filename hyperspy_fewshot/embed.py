@@ -3,7 +3,6 @@
 import math
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -12,9 +11,9 @@ import dask.array as da
 import numpy as np
 import torch
 from dask.highlevelgraph import HighLevelGraph
-from tqdm.dask import TqdmCallback
 
 from .chips import Block, ChipGrid, Field, within
+from .computing import compute
 from .encoders import Encoder
 from .encoders.threads import one_thread
 from .positions import PositionGrid
@@ -158,13 +157,12 @@ def read(data: da.Array, regions: Sequence[Block], show_progressbar: bool) -> li
     What is computed is computed once for all of them; of a file only what they
     cover is read, which matters where a chunk is large and the regions few.
     """
-    with progress(show_progressbar, "Reading examples"):
-        return [np.asarray(part) for part in dask.compute(*(data[region] for region in regions))]
-
-
-def progress(show: bool, what: str):
-    """Progress bar over whatever dask computes inside the context."""
-    return TqdmCallback(desc=what) if show else nullcontext()
+    parts = compute(
+        *(data[region] for region in regions),
+        show_progressbar=show_progressbar,
+        what="Reading examples",
+    )
+    return [np.asarray(part) for part in parts]
 
 
 def crop(region: np.ndarray, have: Block, want: Block) -> np.ndarray:

@@ -4,7 +4,6 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import dask
 import dask.array as da
 import numpy as np
 from hyperspy.defaults_parser import preferences
@@ -14,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from . import layout, overlay, plotting, signals, storage
-from .embed import progress
+from .computing import compute
 from .locate import Domain, frame_of
 from .prototypes import MASKED, FewShotClassifier
 from .statistics import Statistics, label_statistics
@@ -181,8 +180,11 @@ class FewShotResult:
         if names:
             if show_progressbar is None:
                 show_progressbar = preferences.General.show_progressbar
-            with progress(show_progressbar, "Classifying"):
-                data = dask.compute(*(getattr(self, name).data for name in names))
+            data = compute(
+                *(getattr(self, name).data for name in names),
+                show_progressbar=show_progressbar,
+                what="Classifying",
+            )
             for name, values in zip(names, data, strict=True):
                 layout.make_eager(getattr(self, name), values)
         if self._statistics is None:
