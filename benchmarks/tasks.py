@@ -10,7 +10,7 @@ from typing import Any
 import hyperspy.api as hs
 import numpy as np
 
-from hyperspy_fewshot import FewShotResult, classify, embed, get_encoder, list_encoders
+from hyperspy_fewshot import FewShotResult, classify, encoding, get_encoder, list_encoders
 from hyperspy_fewshot.chips import ChipGrid
 from hyperspy_fewshot.encoders import Encoder
 from hyperspy_fewshot.learning import _independent
@@ -194,18 +194,17 @@ class Embedded:
         examples : numpy.ndarray
             Which example each belongs to.
         """
-        places, data, encoder = self._places(cells), self.task.signal.data, self.encoder
-        device, examples = embed.choose_device(None), np.arange(len(cells))
-        regions = [(data[self.grid.region_at(p)], tuple(p)) for p in places]
-        if encoder.dense and self.task.kind == "image":
-            fields = [self.grid.field_at(*region) for region in regions]
-            return embed.encode_fields(encoder, fields, device), examples
-        items = np.stack([self.grid.item_at(*region) for region in regions]).astype(np.float32)
-        if encoder.dihedral and items.ndim == 3:
-            turned = [np.rot90(items, k, axes=(1, 2)) for k in range(4)]
-            items = np.concatenate(turned + [view[:, :, ::-1] for view in turned])
-            examples = np.tile(examples, 8)
-        return embed.encode(encoder, items, device), examples
+        places, data = self._places(cells), self.task.signal.data
+        found, examples = [], []
+        for number, place in enumerate(map(tuple, places)):
+            region = data[self.grid.region_at(place)]
+            found.append(
+                encoding.embed_at(
+                    self.encoder, self.grid, [region], [place], None, encoding.choose_device(None)
+                )
+            )
+            examples += [number] * len(found[-1])
+        return np.concatenate(found), np.array(examples)
 
     def entries(self, cells: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Entry of every example, and class of every entry: those that overlap count as one."""

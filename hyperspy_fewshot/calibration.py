@@ -4,9 +4,8 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.optimize import minimize_scalar
-from scipy.special import softmax
+from scipy.special import softmax, stdtrit
 
 # Significance level of the default threshold, one-sided. Support examples are
 # picked because they are typical, so queries scatter more than they do.
@@ -193,5 +192,5 @@ class LeftOut:
         for k in judged:
             means[k] = np.average(own[self.classes == k], weights=self.weights[self.classes == k])
         spreads[judged] = np.sqrt(weights @ (own - means[self.classes]) ** 2 / freedom)
-        quantile = stats.t.ppf(1 - level, freedom)
+        quantile = stdtrit(freedom, 1 - level)
         return means - quantile * spreads * np.sqrt(1 + 1 / counts) - ROUNDING

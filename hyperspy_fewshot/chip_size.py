@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage, stats
+from scipy import ndimage, special
 
 from .chips import Block
 
@@ -105,7 +105,7 @@ def lattice_period(windows: Sequence[np.ndarray]) -> float | None:
     cycles = np.arange(side) - side // 2
     height = np.hypot(cycles[:, np.newaxis], cycles)
     rings = _rings(power, height.astype(int))
-    noise = stats.gamma.isf(_NOISE_CHANCE, n) / n
+    noise = special.gammainccinv(n, _NOISE_CHANCE) / n
     searched = (height >= _LEAST_CYCLES) & (height <= side / _LEAST_PERIOD)
     rows, columns = np.nonzero(searched & (power > noise * rings))
     ratios = power[rows, columns] / np.maximum(rings[rows, columns], _lines(power, rows, columns))

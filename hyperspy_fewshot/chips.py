@@ -15,6 +15,15 @@ def within(have: Block, want: Block) -> Block:
     )
 
 
+def unmasked(block: Block, mask: np.ndarray | None, size: int) -> Iterator[np.ndarray]:
+    """Hand out flat indices of what is not masked inside a block, some at a time."""
+    index = np.arange(int(np.prod([s.stop - s.start for s in block])))
+    if mask is not None:
+        index = index[~mask[block].reshape(-1)]
+    for start in range(0, len(index), size):
+        yield index[start : start + size]
+
+
 @dataclass(frozen=True, eq=False)
 class Field:
     """A piece of an image, and the chips that are to be embedded in it.
@@ -140,11 +149,7 @@ class ChipGrid:
             Shape (n, chip_size, chip_size).
         """
         windows = self._windows(self._extend(region, self._bounds(block)))
-        wanted = np.arange(int(np.prod(windows.shape[:-2])))
-        if mask is not None:
-            wanted = wanted[~mask[block].reshape(-1)]
-        for start in range(0, len(wanted), size):
-            index = wanted[start : start + size]
+        for index in unmasked(block, mask, size):
             yield index, windows[np.unravel_index(index, windows.shape[:-2])]
 
     def fields(self, region: np.ndarray, block: Block) -> Iterator[Field]:

@@ -13,7 +13,7 @@ import numpy as np
 from hyperspy.defaults_parser import preferences
 from hyperspy.signal import BaseSignal
 
-from . import embed
+from . import embed, encoding, sampling
 from .checks import as_mask, check_numbers, check_signal, kind_of, plain
 from .chip_size import limited, measured_side, sample_windows
 from .chips import ChipGrid
@@ -22,6 +22,7 @@ from .encoders import Encoder, default_encoder, get_encoder
 from .learning import Task, learn, signal_axis
 from .positions import PositionGrid
 from .prototypes import FewShotClassifier
+from .reading import check_chunks
 from .result import FewShotResult
 from .settings import Settings
 from .support import SupportSet, area_roi_sides, ready_side
@@ -66,11 +67,13 @@ def classify(
     if settings is not None and chip_size is None and signal.axes_manager.signal_dimension == 2:
         chip_size = settings.chip_size
     kind = kind_of(signal, chip_size)
+    if signal._lazy:
+        check_chunks(signal.data, 0 if kind == "image" else signal.axes_manager.signal_dimension)
     check_numbers(kind, chip_size=chip_size, stride=stride, context=context, reject=reject)
     support = _learnt_support(support) if learnt else _as_support(support)
     if show_progressbar is None:
         show_progressbar = preferences.General.show_progressbar
-    device = embed.choose_device(device)
+    device = encoding.choose_device(device)
     signal_mask = _signal_mask(signal, kind, signal_mask)
     if settings is not None:
         _check_same(signal, kind, settings, encoder, chip_size, context, reject, signal_mask)
@@ -118,9 +121,7 @@ def _wire(
         dtype=np.float32,
         meta=np.empty((0,) * embeddings.ndim, np.float32),
     )
-    result = FewShotResult.build(
-        task.signal, task.domain, packed, embeddings, classifier, support, task.mask, transferred
-    )
+    result = FewShotResult.build(task, packed, embeddings, classifier, support, transferred)
     lazy = task.signal._lazy if lazy_output is None else lazy_output
     return result if lazy else result.compute(show_progressbar=show_progressbar)
 
@@ -209,7 +210,7 @@ def _measure_side(task: Task, mask: Any, show_progressbar: bool) -> int:
     """Side of the chips, from a sample of the image."""
     shape = task.grid.image_shape
     windows = sample_windows(shape)
-    parts = embed.read(task.data, windows, show_progressbar)
+    parts = sampling.read(task.data, windows, show_progressbar)
     if mask is not None:
         mask = as_mask(mask, (), task.signal.axes_manager.signal_shape, "navigation_mask")
         pairs = zip(parts, windows, strict=True)

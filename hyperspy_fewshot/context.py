@@ -1,11 +1,12 @@
 """How many neighbours should inform a label: the choice of the context."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from .chips import Block
-from .encoders.pca import PCAEncoder
+from .encoders.pca import leading_components
 from .smoothing import Smoothing, flatten, window_sum
 
 #: Sides of the neighbourhoods among which the context is chosen.
@@ -18,6 +19,8 @@ _TOLERATED = 2.2
 # Leading components in which a position is compared with its neighbours: more
 # of them dilute the difference at an edge with noise.
 _COMPARED = 4
+# Pooled positions, about, from which the components are learnt.
+_MOST_POOLED = 2048
 
 
 def choose_context(
@@ -66,7 +69,8 @@ def choose_context(
     if not candidates:
         return 1, None
     regions = [flatten(region, nav) for region in regions]
-    scores, totals, components = _scores(regions, nav, sum_normalise, min(5, candidates[-1]))
+    components = _components(regions, inner, nav, sum_normalise, min(5, candidates[-1]))
+    scores, totals = _scores(regions, nav, sum_normalise, components)
     errors = dict.fromkeys(candidates, 0.0)
     closest = []
     judged = 0
@@ -126,9 +130,9 @@ def _curvature(
 
 
 def _scores(
-    regions: Sequence[np.ndarray], nav: int, sum_normalise: bool, side: int
-) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-    """Unpooled data on the leading components of the pooled data.
+    regions: Sequence[np.ndarray], nav: int, sum_normalise: bool, components: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Unpooled data on the components.
 
     Returns
     -------
@@ -137,32 +141,45 @@ def _scores(
     totals : list of numpy.ndarray
         How much every position counts, shapes (*nav, 1); 0: not finite.
     """
-    valid = [np.isfinite(region).all(axis=-1) for region in regions]
-    clean = [
-        np.where(used[..., np.newaxis], region, 0).astype(np.float32)
-        for used, region in zip(valid, regions, strict=True)
-    ]
-    pooled = np.concatenate(
-        [
-            (
-                window_sum(part, side, nav)
-                / np.maximum(window_sum(used.astype(np.float32), side, nav), 1)[..., np.newaxis]
-            )[used]
-            for part, used in zip(clean, valid, strict=True)
-        ]
-    )
+    scores, totals = [], []
+    for region in regions:
+        clean, used = _clean(region)
+        scores.append(clean @ components)
+        total = np.abs(clean).sum(-1) if sum_normalise else used.astype(np.float32)
+        totals.append(total[..., np.newaxis])
+    return scores, totals
+
+
+def _components(
+    regions: Sequence[np.ndarray],
+    inner: Sequence[Block],
+    nav: int,
+    sum_normalise: bool,
+    side: int,
+) -> np.ndarray:
+    """Leading components (p, K) of pooled data, from some of the regions."""
+    judged = sum(math.prod(s.stop - s.start for s in block) for block in inner)
+    step = -(-judged // _MOST_POOLED)
+    parts = []
+    for region, block in zip(regions[::step], inner[::step], strict=True):
+        clean, used = _clean(region)
+        count = window_sum(used.astype(np.float32), side, nav)[..., np.newaxis]
+        mean = window_sum(clean, side, nav) / np.maximum(count, 1)
+        parts.append(mean[block][used[block]])
+    pooled = np.concatenate(parts)
     if not len(pooled):
-        empty = [np.zeros((*used.shape, 1), np.float32) for used in valid]
-        return empty, empty, np.zeros((regions[0].shape[-1], 1), np.float32)
-    encoder = PCAEncoder(name="context").fit(pooled, kind="spectrum", sum_normalise=sum_normalise)
-    scores = [part @ encoder.components for part in clean]
-    totals = [
-        np.abs(part).sum(-1, keepdims=True)
-        if sum_normalise
-        else used[..., np.newaxis].astype(np.float32)
-        for part, used in zip(clean, valid, strict=True)
-    ]
-    return scores, totals, encoder.components
+        return np.zeros((pooled.shape[-1], 1), np.float32)
+    if sum_normalise:
+        pooled /= np.maximum(np.abs(pooled).sum(axis=1, keepdims=True), 1e-9)
+    return leading_components(pooled, "spectrum")[1]
+
+
+def _clean(region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A region (*nav, p) as float32 with zeros where it is not finite, and where it is."""
+    used = np.isfinite(region).all(axis=-1)
+    clean = region.astype(np.float32)
+    clean[~used] = 0
+    return clean, used
 
 
 def _closest(own: np.ndarray, total: np.ndarray, nav: int) -> np.ndarray:

@@ -154,7 +154,7 @@ def provenance(classifier: FewShotClassifier, support: SupportSet, transferred: 
         "thresholds": [float(value) for value in classifier.thresholds],
         "temperature": float(classifier.temperature),
         "leave_one_out": float(classifier.leave_one_out),
-        "versions": _versions(),
+        "versions": versions(),
     }
     for name in ("chip_size", "stride", "context"):
         value = getattr(settings, name)
@@ -164,7 +164,8 @@ def provenance(classifier: FewShotClassifier, support: SupportSet, transferred: 
 
 
 @cache
-def _versions() -> str:
+def versions() -> str:
+    """Versions of what decides a result, as JSON."""
     names = ("hyperspy_fewshot", "hyperspy", "torch", "numpy")
     return json.dumps({name: version(name) for name in names})
 

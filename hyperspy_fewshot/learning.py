@@ -10,13 +10,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from . import embed
-from .chips import Block, ChipGrid, within
+from . import encoding, sampling
+from .chips import Block, ChipGrid, Field, within
 from .context import CONTEXTS, choose_context
 from .encoders import Encoder
 from .locate import Domain, Entry
 from .positions import PositionGrid
 from .prototypes import FewShotClassifier
+from .reading import file_of, guarded
+from .regions import views_of
 from .rois import step
 from .settings import Settings
 from .support import SupportSet
@@ -41,7 +43,9 @@ class Task:
     def data(self) -> da.Array:
         """The data as one dask array, which never copies them."""
         data = self.signal.data
-        return data if self.signal._lazy else da.from_array(data, chunks=-1, name=False)
+        if self.signal._lazy:
+            return guarded(data, file_of(self.signal))
+        return views_of(data, 0 if self.kind == "image" else len(self.grid.signal_shape))
 
     @property
     def domain(self) -> Domain:
@@ -102,21 +106,21 @@ class _Read:
     def of(cls, task: Task, entries: list[Entry], show_progressbar: bool) -> "_Read":
         """Read both together."""
         grid = task.grid
-        blocks = embed.sample_blocks(grid)
+        blocks = sampling.sample_blocks(grid)
         located = [e for e in entries if e.locations is not None]
         places = [tuple(map(int, place)) for e in located for place in e.locations]
         regions = [grid.region(block) for block in blocks] + [grid.region_at(p) for p in places]
-        parts = embed.read(task.data, regions, show_progressbar)
+        parts = sampling.read(task.data, regions, show_progressbar)
         return cls(blocks, parts[: len(blocks)], places, parts[len(blocks) :])
 
     def narrowed(self, wide: PositionGrid, grid: PositionGrid) -> "_Read":
         """Cut off what the context of another grid does not need."""
         sampled = [
-            embed.crop(part, wide.region(block), grid.region(block))
+            sampling.crop(part, wide.region(block), grid.region(block))
             for part, block in zip(self.sampled, self.blocks, strict=True)
         ]
         examples = [
-            embed.crop(part, wide.region_at(place), grid.region_at(place))
+            sampling.crop(part, wide.region_at(place), grid.region_at(place))
             for part, place in zip(self.examples, self.places, strict=True)
         ]
         return replace(self, sampled=sampled, examples=examples)
@@ -126,39 +130,41 @@ def _fit_encoder(
     task: Task, data: _Read, grid: ChipGrid | PositionGrid, encoder: Encoder
 ) -> tuple[Encoder, np.ndarray]:
     """The fitted encoder, and the mean embedding of the sample."""
-    if _is_dense(task, encoder):
-        return _fit_dense(task, data, encoder)
-    sample = _finite_sample(data, grid, task.mask)
-    pooled = sample
-    if getattr(grid, "smoothing", None) is not None:
-        # Positions that keep their own noise would lead the components astray.
-        pooled = _finite_sample(data, replace(grid, smoothing=None), task.mask)
-    encoder = encoder.fit(pooled, kind=task.kind, sum_normalise=task.sum_normalise)
-    embeddings = embed.encode(encoder, sample, task.device)
+    sample = _sample(task, data, grid, encoder)
+    encoder = encoder.fit(sample, kind=task.kind, sum_normalise=task.sum_normalise)
+    embeddings = encoding.embed_blocks(
+        encoder, grid, data.sampled, data.blocks, task.mask, task.device
+    )
+    if not len(embeddings):
+        raise ValueError(_NOTHING_LEFT)
     embeddings = embeddings[np.isfinite(embeddings).all(axis=1)]
     if not len(embeddings):
         raise ValueError(f"The encoder {encoder.name!r} gives NaN or infinity for all of a sample.")
     return encoder, embeddings.mean(axis=0, dtype=np.float64)
 
 
-def _fit_dense(task: Task, data: _Read, encoder: Encoder) -> tuple[Encoder, np.ndarray]:
-    """The same for an encoder that embeds chips uncut."""
-    fields = [
-        field
-        for part, block in zip(data.sampled, data.blocks, strict=True)
-        for field in task.grid.fields(part, block)
+def _sample(
+    task: Task, data: _Read, grid: ChipGrid | PositionGrid, encoder: Encoder
+) -> list[Field] | np.ndarray:
+    """What an encoder is fitted on: fields if it is dense, or finite, unmasked items."""
+    pairs = list(zip(data.sampled, data.blocks, strict=True))
+    if encoding.is_dense(encoder, grid):
+        fields = [field for part, block in pairs for field in grid.fields(part, block)]
+        if not any(np.isfinite(field.pixels).any() for field in fields):
+            raise ValueError(_NOTHING_LEFT)
+        return fields
+    if isinstance(grid, PositionGrid):
+        # Positions that keep their own noise would lead the components astray.
+        grid = replace(grid, smoothing=None)
+    parts = [
+        items.astype(np.float32)
+        for part, block in pairs
+        for _, items in grid.batches(part, block, task.mask, 4096)
     ]
-    if not any(np.isfinite(field.pixels).any() for field in fields):
+    parts = [items[encoding.finite(items)] for items in parts]
+    if not sum(map(len, parts)):
         raise ValueError(_NOTHING_LEFT)
-    encoder = encoder.fit(fields, kind=task.kind)
-    embeddings = embed.encode_fields(encoder, fields, task.device)
-    kept = np.isfinite(embeddings).all(axis=1)
-    if task.mask is not None:
-        kept &= ~np.concatenate([task.mask[block].ravel() for block in data.blocks])
-    embeddings = embeddings[kept]
-    if not len(embeddings):
-        raise ValueError(_NOTHING_LEFT)
-    return encoder, embeddings.mean(axis=0, dtype=np.float64)
+    return np.concatenate(parts)
 
 
 def _settings(
@@ -208,19 +214,6 @@ def _unmasked(part: np.ndarray, mask: np.ndarray | None, region: Block) -> np.nd
     return part
 
 
-def _finite_sample(
-    data: _Read, grid: ChipGrid | PositionGrid, mask: np.ndarray | None
-) -> np.ndarray:
-    parts = [
-        embed.block_items(part, grid, block, mask)
-        for part, block in zip(data.sampled, data.blocks, strict=True)
-    ]
-    sample = np.concatenate(parts)
-    if not len(sample):
-        raise ValueError(_NOTHING_LEFT)
-    return sample.astype(np.float32)
-
-
 def _embed_support(
     task: Task, entries: list[Entry], data: _Read, support: SupportSet, encoder: Encoder
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -229,15 +222,10 @@ def _embed_support(
     embeddings, index = [], []
     for number, entry in enumerate(entries):
         if entry.items is not None:
-            found = _embed_items(entry.items, encoder, task.device)
+            found = encoding.embed_items(encoder, entry.items, task.device)
         else:
-            here = [next(located) for _ in entry.locations]
-            if _is_dense(task, encoder):
-                fields = [task.grid.field_at(part, place) for part, place in here]
-                found = embed.encode_fields(encoder, fields, task.device)
-            else:
-                items = [task.grid.item_at(part, place, task.mask) for part, place in here]
-                found = _embed_items(np.stack(items), encoder, task.device)
+            regions, places = zip(*(next(located) for _ in entry.locations), strict=True)
+            found = encoding.embed_at(encoder, task.grid, regions, places, task.mask, task.device)
         found = found[~np.isnan(found).any(axis=1)]
         if not len(found):
             name = support.class_names[entry.class_index]
@@ -245,20 +233,6 @@ def _embed_support(
         embeddings.append(found)
         index += [number] * len(found)
     return np.concatenate(embeddings), np.array(index)
-
-
-def _embed_items(items: np.ndarray, encoder: Encoder, device: str) -> np.ndarray:
-    """Embeddings of the items that are finite, and of their turned copies."""
-    items = items.astype(np.float32)
-    items = items[np.isfinite(items).all(axis=tuple(range(1, items.ndim)))]
-    if encoder.dihedral and items.ndim == 3:
-        turned = [np.rot90(items, k, axes=(1, 2)) for k in range(4)]
-        items = np.concatenate(turned + [view[:, :, ::-1] for view in turned])
-    return embed.encode(encoder, items, device) if len(items) else np.empty((0, 1), np.float32)
-
-
-def _is_dense(task: Task, encoder: Encoder) -> bool:
-    return task.kind == "image" and encoder.dense
 
 
 def _independent(

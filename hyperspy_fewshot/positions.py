@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .chips import Block, within
+from .chips import Block, unmasked, within
 from .smoothing import Smoothing, window_sum
 
 
@@ -87,17 +87,15 @@ class PositionGrid:
         around = self.region(block)
         left_out = None if mask is None else mask[around]
         items = self.pool(self.prepare(region), left_out)
-        wanted = np.arange(int(np.prod([s.stop - s.start for s in block])))
-        if mask is not None:
-            wanted = wanted[~mask[block].reshape(-1)]
         items = items[within(around, block)].reshape(-1, *self.item_shape)
-        for start in range(0, len(wanted), size):
-            index = wanted[start : start + size]
-            yield index, items[index]
+        for index in unmasked(block, mask, size):
+            # Slices are not copied.
+            whole = index[-1] + 1 - index[0] == len(index)
+            yield index, items[index[0] : index[-1] + 1] if whole else items[index]
 
     def region_at(self, location: tuple[int, ...]) -> Block:
         """Slices of the data that hold a position and its context."""
-        return self.region(_alone(location))
+        return self.region(alone(location))
 
     def item_at(
         self, region: np.ndarray, location: tuple[int, ...], mask: np.ndarray | None = None
@@ -106,13 +104,18 @@ class PositionGrid:
 
         The mask leaves out neighbours, never the position itself.
         """
+        here = within(self.region_at(location), alone(location))
+        pooled = self.pool(self.prepare(region), self.left_out_at(location, mask))
+        return pooled[here].reshape(self.item_shape)
+
+    def left_out_at(self, location: tuple[int, ...], mask: np.ndarray | None) -> np.ndarray | None:
+        """Which neighbours of a position a mask leaves out, but not the position itself."""
+        if mask is None:
+            return None
         around = self.region_at(location)
-        here = within(around, _alone(location))
-        left_out = None
-        if mask is not None:
-            left_out = mask[around].copy()
-            left_out[here] = False
-        return self.pool(self.prepare(region), left_out)[here].reshape(self.item_shape)
+        left_out = mask[around].copy()
+        left_out[within(around, alone(location))] = False
+        return left_out
 
     def prepare(self, data: np.ndarray) -> np.ndarray:
         """Apply the signal mask to data (*, *signal)."""
@@ -122,28 +125,53 @@ class PositionGrid:
             return data[..., ~self.signal_mask]
         return np.where(self.signal_mask, np.zeros((), data.dtype), data)
 
-    def pool(self, items: np.ndarray, left_out: np.ndarray | None) -> np.ndarray:
+    def pool(
+        self, items: np.ndarray, left_out: np.ndarray | None, judged: np.ndarray | None = None
+    ) -> np.ndarray:
         """Mean over the context, of what is finite and not left out.
 
         A position that is not finite itself stays so.
+
+        Parameters
+        ----------
+        items
+            Shape (*nav, ...): data as :meth:`prepare` gives, or what is
+            linear in them.
+        left_out
+            Positions that take no part, shape nav; None: none.
+        judged
+            What the smoothing makes of the data; None: `items` are the data.
         """
         if self.context == 1:
             return items
         nav = len(self.nav_shape)
-        items = items.astype(np.float32)
+        items = items.astype(np.float32, copy=False)
+        if self.smoothing is None:
+            judged = np.empty((*items.shape[:nav], 0), np.float32)
+        elif judged is None:
+            judged = self.smoothing.judge(items, nav)
         valid = np.isfinite(items).all(axis=tuple(range(nav, items.ndim)))
         used = valid if left_out is None else valid & ~left_out
-        as_item = (..., *(np.newaxis,) * (items.ndim - nav))
-        clean = np.where(used[as_item], items, np.float32(0))
+        if not used.all():
+            items, judged = (_cleared(array, ~used) for array in (items, judged))
         if self.smoothing is not None:
-            pooled = self.smoothing.pool(clean, used, self.context)
+            pooled = self.smoothing.pool(items, judged, used, self.context)
         else:
             count = window_sum(used.astype(np.float32), self.context, nav)
-            pooled = window_sum(clean, self.context, nav) / np.maximum(count, 1)[as_item]
-        return np.where(valid[as_item], pooled, np.float32(np.nan))
+            as_item = (..., *(np.newaxis,) * (items.ndim - nav))
+            pooled = window_sum(items, self.context, nav) / np.maximum(count, 1)[as_item]
+        pooled[~valid] = np.nan
+        return pooled
 
 
-def _alone(location: tuple[int, ...]) -> Block:
+def _cleared(array: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Copy an array with zeros at some positions."""
+    array = array.copy()
+    array[where] = 0
+    return array
+
+
+def alone(location: tuple[int, ...]) -> Block:
     """The block of one position."""
     return tuple(slice(i, i + 1) for i in location)
 

@@ -1,11 +1,34 @@
-"""Overlapping regions of a lazy array, none of whose chunks is read twice."""
+"""Chunks of data, and overlapping regions of them, none of which is copied or read twice."""
 
 from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
 
 from .chips import Block
+
+# Chunk of data in memory [bytes]: what is sent to a worker of a cluster at a time.
+_CHUNK_BYTES = 64 * 2**20
+
+
+def views_of(data: np.ndarray, whole: int) -> da.Array:
+    """Data in memory as a dask array of views; :func:`dask.array.from_array` copies them.
+
+    Parameters
+    ----------
+    data
+        Any array.
+    whole
+        Number of last axes along which it is not divided.
+    """
+    sizes = ("auto",) * (data.ndim - whole) + (-1,) * whole
+    chunks = da.core.normalize_chunks(sizes, data.shape, limit=_CHUNK_BYTES, dtype=data.dtype)
+    slices = da.core.slices_from_chunks(chunks)
+    name = f"data-{uuid4().hex}"
+    keys = np.ndindex(*map(len, chunks))
+    views = {(name, *key): data[where] for key, where in zip(keys, slices, strict=True)}
+    return da.Array(views, name, chunks, dtype=data.dtype)
 
 
 def pieces_of(data: da.Array, region: Block, layer: dict[Any, Any], name: str) -> list:

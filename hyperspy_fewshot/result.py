@@ -12,10 +12,12 @@ from hyperspy.signals import LazySignal1D
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from . import layout, overlay, plotting, signals, storage
+from . import layout, overlay, plotting, saving, signals, storage
 from .computing import compute
-from .locate import Domain, frame_of
+from .learning import Task
+from .locate import frame_of
 from .prototypes import MASKED, FewShotClassifier
+from .resuming import Pass
 from .statistics import Statistics, label_statistics
 from .support import SupportSet
 
@@ -58,40 +60,35 @@ class FewShotResult:
     signal: BaseSignal | None = None
     transferred: bool = False
     _statistics: Statistics | None = field(default=None, init=False)
+    _pass: Pass | None = field(default=None, init=False)
 
     @classmethod
     def build(
         cls,
-        signal: BaseSignal,
-        domain: Domain,
+        task: Task,
         packed: da.Array,
         embeddings: da.Array,
         classifier: FewShotClassifier,
         support: SupportSet,
-        mask: np.ndarray | None,
         transferred: bool,
     ) -> "FewShotResult":
         """Wrap what :meth:`FewShotClassifier.predict` gives for every block.
 
         Parameters
         ----------
-        signal
-            What was classified.
-        domain
-            Its axes and the grid of the label map.
+        task
+            What is classified.
         packed
             Shape (*grid.shape, K + 2): probabilities, label, confidence.
         embeddings
             Shape (*grid.shape, d).
         classifier, support
             What was learnt, and of what.
-        mask
-            Queries left out by the user.
         transferred
             Whether the classifier was learnt on other data.
         """
-        k = len(classifier.class_names)
-        axes = layout.map_axes(domain)
+        k, signal = len(classifier.class_names), task.signal
+        axes = layout.map_axes(task.domain)
         metadata = layout.metadata_of(signal, "Few-shot labels of")
         metadata["FewShot"] = layout.provenance(classifier, support, transferred)
         labels = signals.build(packed[..., k].astype(np.int16), axes, True, metadata)
@@ -109,18 +106,24 @@ class FewShotResult:
         embedded = LazySignal1D(
             embeddings, axes=[*({**axis, "navigate": True} for axis in axes), feature]
         )
-        geometry = layout.Geometry.of(domain, 0 if mask is None else int(mask.sum()))
-        return cls(
+        n_masked = 0 if task.mask is None else int(task.mask.sum())
+        result = cls(
             labels=labels,
             probabilities=probabilities,
             confidence=confidence,
             embeddings=embedded,
             classifier=classifier,
             support=support,
-            geometry=geometry,
+            geometry=layout.Geometry.of(task.domain, n_masked),
             signal=signal,
             transferred=transferred,
         )
+        result._pass = Pass(task, packed)
+        return result
+
+    @property
+    def _lazy(self) -> bool:
+        return any(signal._lazy for signal in (self.labels, self.probabilities, self.confidence))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -174,6 +177,12 @@ class FewShotResult:
         -------
         FewShotResult
             This result. What is computed already is not computed again.
+
+        Raises
+        ------
+        OSError
+            If a chunk of the file cannot be read. Whatever stops the
+            computation, the result stays lazy.
         """
         names = ("labels", "probabilities", "confidence")
         names = [name for name in names if getattr(self, name)._lazy]
@@ -365,22 +374,37 @@ class FewShotResult:
     def save(self, path: str | Path, overwrite: bool | None = None) -> None:
         """Write everything but the data and the embeddings to one file.
 
-        Computes a lazy result. The file is a label map that
-        ``hyperspy.api.load`` reads, too.
+        The file is a label map that ``hyperspy.api.load`` reads, too. It is
+        written in a folder ``<path>.partial`` and renamed when it is whole; a
+        file that it replaces stays until then.
+
+        A lazy result is computed block by block into that folder, which an
+        interruption leaves behind: saving the same classification there again,
+        also in another session, computes the missing blocks only. What counts
+        is that data, support, settings and versions are the same. With
+        dask.distributed all workers need access to the folder.
 
         Parameters
         ----------
         path
             Ends in .hspy or .zspy.
         overwrite
-            Whether to replace a file; None asks.
+            Whether to replace a file; None asks. If not, nothing is computed.
 
         Raises
         ------
         ValueError
-            If the path ends otherwise.
+            If the path ends otherwise, or the folder holds another
+            classification that was interrupted.
+        OSError
+            If a chunk of the file cannot be read, or the disk is full. A note
+            says what is kept in the folder.
         """
-        storage.save(self.compute(), path, overwrite)
+        path = Path(path).resolve()
+        if not saving.may_write(path, overwrite):
+            return
+        with saving.replacing(self, path, preferences.General.show_progressbar) as file:
+            storage.write(self.compute(), file)
 
     @classmethod
     def load(cls, path: str | Path) -> "FewShotResult":

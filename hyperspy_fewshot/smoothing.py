@@ -40,15 +40,39 @@ class Smoothing:
     noise: np.ndarray
     sum_normalise: bool
 
-    def pool(self, items: np.ndarray, used: np.ndarray, context: int) -> np.ndarray:
+    def judge(self, items: np.ndarray, nav: int) -> np.ndarray:
+        """What positions are compared by: scores and sum, shape (*nav, k + 1).
+
+        Parameters
+        ----------
+        items
+            Shape (*nav, *signal), float32.
+        nav
+            Number of navigation axes.
+        """
+        matrix = self.matrix(items.shape[nav:])
+        return items.reshape(*items.shape[:nav], -1) @ matrix
+
+    def matrix(self, signal_shape: tuple[int, ...]) -> np.ndarray:
+        """Columns that flattened items are multiplied with in :meth:`judge`, shape (p, k + 1)."""
+        columns = self.components.astype(np.float32)
+        if len(signal_shape) == 2:
+            columns = _unbinned(columns, signal_shape)
+        return np.column_stack([columns, np.ones(len(columns), np.float32)])
+
+    def pool(
+        self, items: np.ndarray, judged: np.ndarray, used: np.ndarray, context: int
+    ) -> np.ndarray:
         """Pool items over windows of at most `context` positions.
 
         Parameters
         ----------
         items
-            Shape (*nav, *signal), float32, 0 where not used.
+            Shape (*nav, ...), float32: the data, or anything linear in them.
+        judged
+            What :meth:`judge` gives for the data, shape (*nav, k + 1).
         used
-            Which positions take part, shape nav.
+            Which positions take part, shape nav; both others are 0 elsewhere.
         context
             Side of the widest window, odd.
 
@@ -59,27 +83,28 @@ class Smoothing:
             window, distributed over the signal as in its pooled neighbours.
         """
         nav = used.ndim
-        as_item = (..., *(np.newaxis,) * (items.ndim - nav))
         count = window_sum(used.astype(np.float32), context, nav)
-        weights = self._weights(items, used)
+        weights = self._weights(judged, used)
+        # Both are pooled alike, side by side.
+        values = np.concatenate([items.reshape(*used.shape, -1), judged[..., :-1]], axis=-1)
         wider = window_sum(weights, context, nav)
         level = wider / np.maximum(count, 1)
-        pooled = window_sum(items, context, nav) / np.maximum(wider, 1e-9)[as_item]
+        pooled = _mean(values, wider, context, nav)
         for side in range(context - 2, 0, -2):
             weight = window_sum(weights, side, nav)
-            difference = window_sum(items, side, nav) / np.maximum(weight, 1e-9)[as_item] - pooled
-            pooled += self._trust(difference, weight, wider)[as_item] * difference
+            difference = _mean(values, weight, side, nav) - pooled
+            trust = self._trust(difference[..., -len(self.noise) :], weight, wider)
+            pooled += trust[..., np.newaxis] * difference
             wider = weight
-        return pooled * level[as_item]
+        pooled = pooled[..., : -len(self.noise)] * level[..., np.newaxis]
+        return pooled.reshape(items.shape)
 
-    def _weights(self, items: np.ndarray, used: np.ndarray) -> np.ndarray:
-        if not self.sum_normalise:
-            return used.astype(np.float32)
-        return np.abs(items).sum(axis=tuple(range(used.ndim, items.ndim)))
+    def _weights(self, judged: np.ndarray, used: np.ndarray) -> np.ndarray:
+        weights = np.maximum(judged[..., -1], 0) if self.sum_normalise else 1
+        return (weights * used).astype(np.float32)
 
-    def _trust(self, difference: np.ndarray, weight: np.ndarray, wider: np.ndarray) -> np.ndarray:
-        """Share of the smaller of two nested windows, between 0 and 1."""
-        scores = flatten(difference, weight.ndim) @ self.components
+    def _trust(self, scores: np.ndarray, weight: np.ndarray, wider: np.ndarray) -> np.ndarray:
+        """Share of the smaller of two nested windows, between 0 and 1, whose scores differ so."""
         # The windows share data, and with it part of their noise.
         own = 1 - weight / np.maximum(wider, 1e-9)
         expected = _CAUTION * len(self.noise) * own
@@ -87,15 +112,32 @@ class Smoothing:
         return np.clip(1 - expected / np.maximum(squared, 1e-12), 0, 1)
 
 
+def _mean(values: np.ndarray, weight: np.ndarray, side: int, nav: int) -> np.ndarray:
+    """Mean over a window of a given weight."""
+    return window_sum(values, side, nav) / np.maximum(weight, 1e-9)[..., np.newaxis]
+
+
 def flatten(data: np.ndarray, nav: int) -> np.ndarray:
     """Flatten the signal axes of (*nav, *signal); patterns are binned first."""
     if data.ndim == nav + 2:
-        side = -(-max(data.shape[nav:]) // _COMPARED_SIDE)
-        if side > 1:
-            rows, columns = (size // side for size in data.shape[nav:])
-            data = data[..., : rows * side, : columns * side]
-            data = data.reshape(*data.shape[:nav], rows, side, columns, side).mean((-3, -1))
+        rows, columns, side = _bins(data.shape[nav:])
+        data = data[..., : rows * side, : columns * side]
+        data = data.reshape(*data.shape[:nav], rows, side, columns, side).mean((-3, -1))
     return data.reshape(*data.shape[:nav], -1)
+
+
+def _bins(shape: tuple[int, int]) -> tuple[int, int, int]:
+    """Rows and columns of a binned pattern, and the side of a bin [px]."""
+    side = -(-max(shape) // _COMPARED_SIDE)
+    return shape[0] // side, shape[1] // side, side
+
+
+def _unbinned(columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Columns for flattened patterns from those for binned ones."""
+    rows, cols, side = _bins(shape)
+    whole = columns.reshape(rows, cols, -1).repeat(side, axis=0).repeat(side, axis=1) / side**2
+    missing = [(0, size - n * side) for size, n in zip(shape, (rows, cols), strict=True)]
+    return np.pad(whole, (*missing, (0, 0))).reshape(-1, columns.shape[1])
 
 
 def window_sum(values: np.ndarray, side: int, nav: int) -> np.ndarray:
@@ -113,6 +155,8 @@ def window_sum(values: np.ndarray, side: int, nav: int) -> np.ndarray:
     nav
         Number of navigation axes.
     """
+    if side == 1:
+        return values
     half = side // 2
     for axis in range(max(0, nav - 2), nav):
         size = values.shape[axis]

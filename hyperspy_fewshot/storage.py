@@ -1,11 +1,15 @@
 """A result in one .hspy or .zspy file, without pickle."""
 
 import json
+import os
+import shutil
+from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperspy.io import load as hs_load
+from hyperspy.signal import BaseSignal
 
 from . import signals
 from .encoders import Encoder
@@ -29,33 +33,57 @@ _SAVED: dict[str, type[Encoder]] = {
     kind.__name__: kind
     for kind in (FourierEncoder, PCAEncoder, SpectrumEncoder, StemEncoder, StemPatternEncoder)
 }
-_SUFFIXES = (".hspy", ".zspy")
+# What a group, an array or a value costs beside its own bytes, at most.
+_COSTS = 4096
 
 
-def save(result: "FewShotResult", path: str | Path, overwrite: bool | None) -> None:
-    """Write a computed result; see :meth:`FewShotResult.save`."""
-    path = Path(path)
-    if path.suffix not in _SUFFIXES:
-        raise ValueError(f"{path.name!r} must end in .hspy or .zspy.")
+def write(result: "FewShotResult", path: Path) -> None:
+    """Write a computed result; what is there is replaced."""
     arrays: dict[str, np.ndarray] = {
         "probabilities": result.probabilities.data,
         "confidence": result.confidence.data,
         "cell_areas": result.geometry.cell_areas,
     }
     plain = {
-        "classifier": _flatten("classifier", _classifier_state(result.classifier), arrays),
-        "settings": _settings_state(result.classifier.setup, arrays),
-        "encoder": _encoder_state(result.classifier.setup.encoder, arrays),
+        **describe(result.classifier, arrays),
         "geometry": _flatten("geometry", {**vars(result.geometry), "cell_areas": None}, arrays),
         "support": result.support.to_json(arrays),
         "transferred": result.transferred,
     }
     labels = result.labels.deepcopy()
     # HyperSpy does not print what begins with an underscore.
-    labels.metadata.set_item("FewShot._saved.plain", json.dumps(plain, default=_as_plain))
+    labels.metadata.set_item("FewShot._saved.plain", json.dumps(plain, default=as_plain))
     for name, array in arrays.items():
         labels.metadata.set_item(f"FewShot._saved.arrays.{name}", array)
-    labels.save(path, overwrite=overwrite)
+    _check_room(path, labels)
+    labels.save(path, overwrite=True)
+
+
+def _check_room(path: Path, signal: BaseSignal) -> None:
+    """Raise if a disk is too full for a file: HDF5 may crash where it finds out by itself."""
+    size = signal.data.nbytes + sum(
+        _room_of(tree.as_dictionary()) for tree in (signal.metadata, signal.original_metadata)
+    )
+    room = path.with_name("room")
+    try:
+        with open(room, "wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            elif shutil.disk_usage(path.parent).free < size:
+                raise OSError(ENOSPC, os.strerror(ENOSPC))
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{error.strerror}; up to {size / 1e6:.1f} MB are needed", str(path)
+        ) from error
+    finally:
+        room.unlink(missing_ok=True)
+
+
+def _room_of(value: Any) -> int:
+    """Most bytes that something takes in a file: its own, and what it costs to keep."""
+    if isinstance(value, dict):
+        return _COSTS + sum(map(_room_of, value.values()))
+    return _COSTS + (value.nbytes if isinstance(value, np.ndarray) else len(str(value)))
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -102,6 +130,15 @@ def load(path: str | Path) -> dict[str, Any]:
     }
 
 
+def describe(classifier: FewShotClassifier, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """A classifier in terms that JSON knows, with :func:`as_plain`; its arrays go to `arrays`."""
+    return {
+        "classifier": _flatten("classifier", _classifier_state(classifier), arrays),
+        "settings": _settings_state(classifier.setup, arrays),
+        "encoder": _encoder_state(classifier.setup.encoder, arrays),
+    }
+
+
 def _classifier_state(classifier: FewShotClassifier) -> dict[str, Any]:
     state = {key: value for key, value in vars(classifier).items() if key != "setup"}
     return {**state, "class_names": list(classifier.class_names)}
@@ -130,7 +167,7 @@ def _build_encoder(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Enco
     return _SAVED[plain["class"]](**state)
 
 
-def _as_plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """What JSON does not know: values of NumPy."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspy_fewshot import embed, regions
+from hyperspy_fewshot import embed, encoding, regions, sampling
 from hyperspy_fewshot.chips import ChipGrid
 from hyperspy_fewshot.encoders import Encoder, base, get_encoder
 from hyperspy_fewshot.encoders.threads import one_thread
@@ -123,9 +123,10 @@ def test_bundled_encoders_do_not_depend_on_blocks(name, monkeypatch):
     data = np.random.default_rng(5).poisson(20, shape).astype(np.uint16)
     kind = {2: "image", 4: "pattern", 3: "spectrum"}[len(shape)]
     block = everything(grid)
-    sample = embed.block_items(data, grid, block, None).astype(np.float32)
+    ((_, sample),) = grid.batches(data, block, None, 10**6)
+    sample = sample.astype(np.float32)
     encoder = get_encoder("fourier" if kind == "image" else "pca").fit(sample, kind=kind)
-    whole = embed.encode(encoder, sample, "cpu")
+    whole = encoding.encode(encoder, sample, "cpu")
     monkeypatch.setattr(embed, "_BLOCK_SIDE", 16)
     monkeypatch.setattr(embed, "_BLOCK_BYTES", 4000)
     lazy = da.from_array(data, chunks=chunks)
@@ -186,16 +187,22 @@ def test_nothing_but_masked_queries_calls_no_encoder():
     assert encoder.calls == []
 
 
-def test_block_items_are_what_is_finite_and_not_masked():
+def test_a_block_is_embedded_where_it_is_finite_and_not_masked():
     data = np.arange(40.0).reshape(4, 5, 2)
     data[1, 2, 0] = np.nan
     mask = np.zeros((4, 5), bool)
     mask[1, 0] = True
-    grid = PositionGrid((4, 5), (2,))
-    block = (slice(1, 3), slice(0, 3))
-    items = embed.block_items(data[block], grid, block, mask)
-    np.testing.assert_array_equal(items, data[[1, 2, 2, 2], [1, 0, 1, 2]])
-    assert embed.block_items(data[block], grid, block, np.ones_like(mask)).shape == (0, 2)
+    block, encoder = (slice(1, 3), slice(0, 3)), Moments()
+    for context in (1, 3):
+        grid = PositionGrid((4, 5), (2,), context)
+        region = data[grid.region(block)]
+        index, found = encoding.embed_block(encoder, grid, region, block, mask, "cpu")
+        assert index.tolist() == [1, 3, 4, 5]
+        whole = grid.pool(data, mask)
+        expected = encoder.encode(whole[[1, 2, 2, 2], [1, 0, 1, 2]])
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        nothing = encoding.embed_block(encoder, grid, region, block, np.ones_like(mask), "cpu")
+        assert len(nothing[0]) == len(nothing[1]) == 0
 
 
 # What is read, and when.
@@ -246,7 +253,7 @@ def test_read_reads_every_chunk_once():
         (slice(3, 9), slice(0, 11)),
         (slice(4, 5), slice(4, 5), slice(0, 6)),
     ]
-    parts = embed.read(store.chunked((4, 3, 6)), wanted, False)
+    parts = sampling.read(store.chunked((4, 3, 6)), wanted, False)
     for part, region in zip(parts, wanted, strict=True):
         assert type(part) is np.ndarray
         np.testing.assert_array_equal(part, data[region])
@@ -257,7 +264,7 @@ def test_read_reads_every_chunk_once():
 def test_crop_cuts_a_smaller_region_out():
     data = np.arange(63.0).reshape(7, 9)
     have, want = (slice(1, 6), slice(2, 9)), (slice(2, 4), slice(2, 5))
-    np.testing.assert_array_equal(embed.crop(data[have], have, want), data[want])
+    np.testing.assert_array_equal(sampling.crop(data[have], have, want), data[want])
 
 
 def test_pieces_join_to_the_region():
@@ -301,11 +308,11 @@ def covered(blocks, shape):
     ],
 )
 def test_sample_is_seeded_inside_and_as_large_as_it_should_be(grid):
-    blocks = embed.sample_blocks(grid)
-    assert blocks == embed.sample_blocks(grid)
+    blocks = sampling.sample_blocks(grid)
+    assert blocks == sampling.sample_blocks(grid)
     count = covered(blocks, grid.shape)
     assert count.max() == 1, "no item is sampled twice"
-    most = embed._MOST_SAMPLED[type(grid)]
+    most = sampling._MOST_SAMPLED[type(grid)]
     fitting = 64 * 2**20 / 4 / np.prod(grid.item_shape)
     assert 0.8 * min(most, fitting) < count.sum() <= min(most, max(fitting, 256))
     for block in blocks:
@@ -318,12 +325,12 @@ def test_sample_is_seeded_inside_and_as_large_as_it_should_be(grid):
 
 def test_small_data_are_sampled_whole():
     for grid in (PositionGrid((9, 8), (20,), 5), ChipGrid((2,), (40, 56), 16, 4)):
-        assert embed.sample_blocks(grid) == [everything(grid)]
+        assert sampling.sample_blocks(grid) == [everything(grid)]
 
 
 def test_sample_does_not_depend_on_context_or_mask():
-    blocks = embed.sample_blocks(PositionGrid((300, 401), (512,), 1))
-    assert blocks == embed.sample_blocks(PositionGrid((300, 401), (512,), 9))
+    blocks = sampling.sample_blocks(PositionGrid((300, 401), (512,), 1))
+    assert blocks == sampling.sample_blocks(PositionGrid((300, 401), (512,), 9))
 
 
 # Batches, memory and threads.
@@ -345,29 +352,60 @@ def test_batches_are_halved_until_they_fit():
     items = np.random.default_rng(0).random((50, 6))
     encoder = Greedy(batch_size=16)
     np.testing.assert_array_equal(
-        embed.encode(encoder, items, "cpu"), Moments().encode(items).astype(np.float32)
+        encoding.encode(encoder, items, "cpu"), Moments().encode(items).astype(np.float32)
     )
     assert {n for n, _ in encoder.calls} == {2}
+    assert len(encoder.calls) == 25
     with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
-        embed.encode(Greedy(most=0), items, "cpu")
+        encoding.encode(Greedy(most=0), items, "cpu")
 
 
 def test_batches_of_large_items_are_smaller(monkeypatch):
     monkeypatch.setattr(base, "_BATCH_BYTES", 1000)
     encoder = Moments()
-    embed.encode(encoder, np.zeros((50, 5, 6)), "cpu")
+    encoding.encode(encoder, np.zeros((50, 5, 6)), "cpu")
     assert {n for n, _ in encoder.calls} == {8, 2}
     assert encoder.batch_of((100, 100)) == 1
 
 
-def test_memory_errors_of_the_machine_halve_batches_too():
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("no memory"),
+        # What torch raises where the machine's memory is short.
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
+        ),
+    ],
+)
+def test_memory_errors_of_the_machine_halve_batches_too(error):
     def greedy(batch):
         if len(batch) > 3:
-            raise MemoryError("no memory")
+            raise error
         return batch
 
     items = np.random.default_rng(0).random((10, 6))
-    np.testing.assert_allclose(embed.encode(get_encoder(greedy), items, "cpu"), items, rtol=1e-6)
+    found = encoding.encode(get_encoder(greedy), items, "cpu")
+    np.testing.assert_allclose(found, items, rtol=1e-6)
+
+
+def test_what_fitted_is_remembered():
+    encoder = Greedy(batch_size=16, most=5)
+    items = np.random.default_rng(0).random((50, 7))
+    for _ in range(2):
+        encoding.encode(encoder, items, "cpu")
+    assert [n for n, _ in encoder.calls[:13]] == [4] * 12 + [2]
+    tried = []
+    encoding.encode(get_encoder(lambda batch: tried.append(len(batch)) or batch), items, "cpu")
+    assert tried == [50]
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    def broken(batch):
+        raise RuntimeError("sizes do not match")
+
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        encoding.encode(get_encoder(broken), np.ones((8, 3)), "cpu")
 
 
 def test_batches_are_no_larger_than_asked_for():
@@ -498,21 +536,21 @@ def test_distributed_workers_give_the_same(wired):
 
 
 def test_choose_device():
-    assert embed.choose_device("cpu") == embed.choose_device(torch.device("cpu")) == "cpu"
+    assert encoding.choose_device("cpu") == encoding.choose_device(torch.device("cpu")) == "cpu"
     expected = "cuda" if torch.cuda.is_available() else None
     if torch.backends.mps.is_available():
         expected = expected or "mps"
-    assert embed.choose_device(None) == (expected or "cpu")
+    assert encoding.choose_device(None) == (expected or "cpu")
     items = np.ones((3, 4))
     np.testing.assert_array_equal(
-        embed.encode(Moments(), items, "cpu:0"), embed.encode(Moments(), items, "cpu")
+        encoding.encode(Moments(), items, "cpu:0"), encoding.encode(Moments(), items, "cpu")
     )
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta", "graphics card", 1.5, ""])
 def test_devices_that_are_not_there(device):
     with pytest.raises(ValueError, match=r"cannot be used here .*'cpu' is always there"):
-        embed.choose_device(device)
+        encoding.choose_device(device)
 
 
 @pytest.mark.parametrize(
@@ -531,7 +569,7 @@ def test_bad_embeddings_are_named(function, shown):
     function.__name__ = "broken"
     message = rf"encoder 'broken' turned a batch of shape \(4, 5, 6\) into {shown}; .*\(4, d\)"
     with pytest.raises(ValueError, match=message):
-        embed.encode(get_encoder(function), np.ones((4, 5, 6)), "cpu")
+        encoding.encode(get_encoder(function), np.ones((4, 5, 6)), "cpu")
 
 
 def test_length_of_an_embedding_must_not_change():
@@ -544,6 +582,6 @@ def test_length_of_an_embedding_must_not_change():
 def test_integer_and_tensor_embeddings_are_fine():
     items = np.arange(12).reshape(3, 4)
     for function in (lambda batch: batch, lambda batch: torch.as_tensor(batch), np.ndarray.tolist):
-        found = embed.encode(get_encoder(function), items, "cpu")
+        found = encoding.encode(get_encoder(function), items, "cpu")
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, items)

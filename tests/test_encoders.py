@@ -289,7 +289,7 @@ def test_pca_bins_patterns_to_64_pixels(rng):
     patterns = rng.poisson(5, (12, 130, 150)).astype(np.float32)
     fitted = get_encoder("pca").fit(patterns, kind="pattern")
     # 150 px are binned by 3: 44 x 50, the last row from what is left of it.
-    assert fitted.weights.shape == (44 * 50,)
+    assert fitted.components.shape[0] == 44 * 50
     binned = np.stack(
         [
             [[p[y : y + 3, x : x + 3].mean() for x in range(0, 150, 3)] for y in range(0, 130, 3)]

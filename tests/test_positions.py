@@ -293,7 +293,7 @@ def test_smoothing_equals_the_naive_loop(sum_normalise, context):
     noise = np.array([0.5, 2.0], np.float32)
     smoothing = Smoothing(components, noise, sum_normalise)
     np.testing.assert_allclose(
-        smoothing.pool(data, used, context),
+        smoothing.pool(data, smoothing.judge(data, 2), used, context),
         naive_smooth(data, used, components, noise, sum_normalise, context),
         rtol=2e-4,
         atol=1e-5,
@@ -308,7 +308,7 @@ def test_smoothing_keeps_edges_and_averages_noise():
     inner = (slice(0, 30), slice(0, 40))
     _, smoothing = choose_context([data], [inner], 2, sum_normalise=False, contexts=(5,))
     used = np.ones((30, 40), bool)
-    smooth = smoothing.pool(data, used, 5)
+    smooth = smoothing.pool(data, smoothing.judge(data, 2), used, 5)
     plain = PositionGrid((30, 40), (12,), 5).pool(data, None)
     edge = slice(18, 22)
 

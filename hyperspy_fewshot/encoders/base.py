@@ -17,6 +17,8 @@ KINDS = ("image", "pattern", "spectrum")
 
 # Items of a batch, as float32: large ones take several times as much to encode.
 _BATCH_BYTES = 64 * 2**20
+# Columns of a matrix of scalar products that are multiplied at a time.
+_PANEL = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,29 @@ class Encoder:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define encode(batch, device)")
 
+    def reduce(self, batch: np.ndarray, device: str = "cpu") -> np.ndarray:
+        """First step of :meth:`encode`, linear: fewer numbers of every item.
+
+        A linear step and the mean over neighbouring positions may change
+        places, and a mean over fewer numbers costs less.
+
+        Parameters
+        ----------
+        batch, device
+            As for :meth:`encode`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n, ...), what :meth:`encode_reduced` takes. The default
+            leaves items as they are.
+        """
+        return batch
+
+    def encode_reduced(self, reduced: np.ndarray, device: str = "cpu") -> np.ndarray:
+        """Embed what :meth:`reduce` gives: the rest of :meth:`encode`."""
+        return self.encode(reduced, device)
+
     def batch_of(self, item_shape: tuple[int, ...]) -> int:
         """Items of a shape that are encoded at a time."""
         return max(1, min(self.batch_size, _BATCH_BYTES // (4 * math.prod(item_shape))))
@@ -135,19 +160,17 @@ class Encoder:
         return f"<{type(self).__name__} {self.name!r}, sha256 {self.sha256[:8]}>"
 
 
-def to_tensor(batch: np.ndarray, device: str):
+def to_tensor(batch: np.ndarray, device: str) -> torch.Tensor:
     """Upload items as they are and convert to float32 on the device."""
     if batch.dtype.kind not in "uif" or not batch.dtype.isnative or batch.dtype.itemsize > 4:
         batch = batch.astype(np.float32)
     batch = np.ascontiguousarray(batch)
     # Torch warns of arrays that it could not write to.
-    return torch.as_tensor(batch if batch.flags.writeable else batch.copy()).to(device).float()
-
-
-def divide_by_sum(items):
-    """Divide the rows of a tensor (n, p) by the sums of their absolute values."""
-    # Of what was subtracted too far, a plain sum may be zero or negative.
-    return items / items.abs().sum(1, keepdim=True).clamp(min=1e-9)
+    items = torch.as_tensor(batch if batch.flags.writeable else batch.copy())
+    if torch.device(device).type == "cuda":
+        # From pinned memory the copy does not wait for what the device computes.
+        items = items.pin_memory()
+    return items.to(device, non_blocking=True).float()
 
 
 def _as_bytes(value: Any) -> bytes:
@@ -194,10 +217,10 @@ def project_onto_components(
         Shape (p, d); an embedding is ``(features - mean) @ components``.
     """
     mean = features.mean(axis=0)
-    centred = (features - mean).astype(np.float32)
+    centred = (features - mean).astype(np.float32, copy=False)
     n, p = centred.shape
     with one_thread():
-        gram = _gram(centred.T if p <= n else centred) / n
+        gram = _gram(torch.as_tensor(centred if p <= n else centred.T)) / n
         variance, vectors = _leading_eigenpairs(gram, min(n_components, max(n - 1, 1), p))
     kept = variance > 1e-7 * max(variance[0], 1e-30)
     if not kept.any():
@@ -209,10 +232,17 @@ def project_onto_components(
     return mean.astype(np.float32), (vectors * variance**-power).astype(np.float32)
 
 
-def _gram(rows: np.ndarray) -> np.ndarray:
-    """Scalar products of all rows, float64."""
-    tensor = torch.as_tensor(np.ascontiguousarray(rows))
-    return (tensor @ tensor.T).double().numpy()
+def _gram(columns: torch.Tensor) -> np.ndarray:
+    """Scalar products of all columns, float64."""
+    size = columns.shape[1]
+    gram = torch.empty(size, size)
+    for start in range(0, size, _PANEL):
+        stop = min(start + _PANEL, size)
+        # What lies below the diagonal lies above it, too.
+        panel = columns[:, start:stop].T @ columns[:, start:]
+        gram[start:stop, start:] = panel
+        gram[start:, start:stop] = panel.T
+    return gram.double().numpy()
 
 
 def _leading_eigenpairs(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -101,7 +101,7 @@ class StemEncoder(Encoder):
         if kind == "pattern":
             pattern = StemPatternEncoder(self.name, self.kinds, path=self.path, digest=self.digest)
             return pattern.fit(sample, kind=kind)
-        pixels = np.concatenate([field.pixels[np.isfinite(field.pixels)] for field in sample])
+        pixels = np.concatenate([_finite_pixels(field) for field in sample])
         fitted = super().fit(pixels[:, np.newaxis].astype(np.float32), kind=kind)
         power = _sampled_power([resample(f, fitted.offset, fitted.scale, "cpu") for f in sample])
         fitted = replace(fitted, power=float(power.mean()) or 1.0)
@@ -110,7 +110,10 @@ class StemEncoder(Encoder):
         )
         fitted = replace(fitted, mean=mean, components=components)
         # A quarter of the sample shows how much the parts vary.
-        parts = zip(*[fitted._parts(field, "cpu") for field in sample[::4]], strict=True)
+        parts = zip(
+            *[fitted._parts(field, "cpu") for field in sample[:: max(1, len(sample) // 8)]],
+            strict=True,
+        )
         spreads = [float(torch.cat(part).var(0, correction=0).sum().sqrt()) for part in parts]
         pairs = zip(_SHARES, spreads, strict=True)
         scales = tuple(share / s if s > _LEAST_SPREAD else 0.0 for share, s in pairs)
@@ -173,6 +176,16 @@ class StemEncoder(Encoder):
                 embeddings.append(net.embed_pooled(torch.cat([whole, *pooled[1:], squares], dim=1)))
                 moments.append(_moments(whole[:, 0], squares[:, 0], pooled[-1][:, 0]))
             return torch.cat(embeddings), torch.cat(moments)
+
+
+def _finite_pixels(field: Field) -> np.ndarray:
+    """Finite pixels of the chips of a field, without what surrounds them."""
+    inner = tuple(
+        slice(places[0] - start, places[-1] + field.chip_size - start)
+        for places, start in zip((field.rows, field.columns), field.origin, strict=True)
+    )
+    pixels = field.pixels[inner]
+    return pixels[np.isfinite(pixels)]
 
 
 def _moments(mean: torch.Tensor, square: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from functools import lru_cache
 from pathlib import Path
+from platform import node
 
 import torch
 from safetensors import SafetensorError
@@ -58,6 +59,8 @@ def trained(kind: type[nn.Module], path: Path, digest: str, device: str) -> nn.M
 
     Raises
     ------
+    FileNotFoundError
+        If the file is not there, as may be on another machine.
     ValueError
         If the file has another digest or other weights than the network.
     """
@@ -67,6 +70,11 @@ def trained(kind: type[nn.Module], path: Path, digest: str, device: str) -> nn.M
 
 @lru_cache
 def _built(kind: type[nn.Module], path: Path, digest: str, device: str) -> nn.Module:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There are no weights at '{path}' on {node()}. Every dask worker reads them itself: "
+            "keep them on a disk that all of them see."
+        )
     if digest_of(path) != digest:
         raise ValueError(f"The weights in {path.name!r} have changed; get the encoder again.")
     net = kind()

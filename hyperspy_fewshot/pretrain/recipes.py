@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from ..encoders.filters import SpectrumNetwork
 from ..encoders.network import StemNetwork
-from ..encoders.spectrum import SpectrumNetwork
 from .images import CropCorpus, SceneCorpus, TextureCorpus
 from .patterns import PatternCorpus
 from .spectra import BandCorpus, EdgeCorpus, XRayCorpus
