@@ -10,7 +10,7 @@ from typing import Any
 import hyperspy.api as hs
 import numpy as np
 
-from hyperspy_fewshot import FewShotResult, classify, encoding, get_encoder, list_encoders
+from hyperspy_fewshot import FewShotResult, classify, get_encoder, list_encoders, queries
 from hyperspy_fewshot.chips import ChipGrid
 from hyperspy_fewshot.encoders import Encoder
 from hyperspy_fewshot.learning import _independent
@@ -198,11 +198,7 @@ class Embedded:
         found, examples = [], []
         for number, place in enumerate(map(tuple, places)):
             region = data[self.grid.region_at(place)]
-            found.append(
-                encoding.embed_at(
-                    self.encoder, self.grid, [region], [place], None, encoding.choose_device(None)
-                )
-            )
+            found.append(queries.embed_at(self.encoder, self.grid, [region], [place], None, None))
             examples += [number] * len(found[-1])
         return np.concatenate(found), np.array(examples)
 

@@ -13,7 +13,7 @@ import numpy as np
 from hyperspy.defaults_parser import preferences
 from hyperspy.signal import BaseSignal
 
-from . import embed, encoding, sampling
+from . import embed, encoding
 from .checks import as_mask, check_numbers, check_signal, kind_of, plain
 from .chip_size import limited, measured_side, sample_windows
 from .chips import ChipGrid
@@ -73,7 +73,8 @@ def classify(
     support = _learnt_support(support) if learnt else _as_support(support)
     if show_progressbar is None:
         show_progressbar = preferences.General.show_progressbar
-    device = encoding.choose_device(device)
+    # Without a choice, every worker takes the best that it has.
+    device = None if device is None else encoding.choose_device(device)
     signal_mask = _signal_mask(signal, kind, signal_mask)
     if settings is not None:
         _check_same(signal, kind, settings, encoder, chip_size, context, reject, signal_mask)
@@ -84,8 +85,9 @@ def classify(
     grid = _grid(signal, kind, chip_size, stride, context, signal_mask)
     if settings is not None and kind != "image":
         grid = replace(grid, smoothing=settings.smoothing)
-    task = Task(signal, kind, grid, _grid_mask(signal, grid, kind, navigation_mask), device)
-    chosen = _encoder_for(task, encoder) if settings is None else settings.encoder
+    chosen = _encoder_for(kind, encoder) if settings is None else settings.encoder
+    mask = _grid_mask(signal, grid, kind, navigation_mask)
+    task = Task(signal, kind, grid, mask, device, chosen)
     if kind == "image" and chip_size is None:
         # What can be wrong is refused before anything is read.
         support.resolve(task.domain)
@@ -95,7 +97,7 @@ def classify(
     if kind == "image" and chosen.dense:
         task = replace(task, grid=replace(task.grid, margin=chosen.margin(task.grid.chip_size)))
     if learnt is None:
-        learnt, grid = learn(task, support, chosen, context, reject, show_progressbar)
+        learnt, grid = learn(task, support, context, reject, show_progressbar)
         task = replace(task, grid=grid)
     return _wire(task, learnt, support, settings is not None, lazy_output, show_progressbar)
 
@@ -159,13 +161,13 @@ def _as_support(support: Any) -> SupportSet:
     return support
 
 
-def _encoder_for(task: Task, encoder: Any) -> Encoder:
-    default = default_encoder(task.kind)
+def _encoder_for(kind: str, encoder: Any) -> Encoder:
+    default = default_encoder(kind)
     encoder = default if encoder is None else get_encoder(encoder)
-    if task.kind not in encoder.kinds:
+    if kind not in encoder.kinds:
         raise ValueError(
             f"The encoder {encoder.name!r} is for {' and '.join(encoder.kinds)} data, these are "
-            f"{task.kind} data; leave encoder out for {default.name!r}."
+            f"{kind} data; leave encoder out for {default.name!r}."
         )
     return encoder
 
@@ -210,7 +212,7 @@ def _measure_side(task: Task, mask: Any, show_progressbar: bool) -> int:
     """Side of the chips, from a sample of the image."""
     shape = task.grid.image_shape
     windows = sample_windows(shape)
-    parts = sampling.read(task.data, windows, show_progressbar)
+    parts = task.read(windows, show_progressbar, "Measuring the lattice")
     if mask is not None:
         mask = as_mask(mask, (), task.signal.axes_manager.signal_shape, "navigation_mask")
         pairs = zip(parts, windows, strict=True)

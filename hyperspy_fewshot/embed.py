@@ -11,7 +11,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from .chips import Block, ChipGrid
 from .encoders import Encoder
-from .encoding import Grid, embed_block
+from .queries import Grid, embed_block
 from .regions import join, pieces_of
 
 # A block: positions as they are stored [bytes], and of patterns, which take long,
@@ -20,12 +20,19 @@ from .regions import join, pieces_of
 # long an interruption waits.
 _BLOCK_BYTES = 16 * 2**20
 _BLOCK_PATTERNS = 512
+_LARGEST_BLOCK_BYTES = 128 * 2**20
+_MANY_BLOCKS = 50_000
 _BLOCK_SIDE = 1024
 _BLOCK_CHIPS = 16
 
 
 def embeddings(
-    data: da.Array, grid: Grid, mask: np.ndarray | None, encoder: Encoder, size: int, device: str
+    data: da.Array,
+    grid: Grid,
+    mask: np.ndarray | None,
+    encoder: Encoder,
+    size: int,
+    device: str | None,
 ) -> da.Array:
     """Embed every query, lazily.
 
@@ -42,7 +49,7 @@ def embeddings(
     size
         Length d of an embedding.
     device
-        Where to encode.
+        Where to encode; None: on the best that each worker finds.
 
     Returns
     -------
@@ -73,7 +80,7 @@ class _Job:
     mask: np.ndarray | None
     encoder: Encoder
     size: int
-    device: str
+    device: str | None
     edges: list[np.ndarray]
 
     def block(self, index: tuple[int, ...]) -> Block:
@@ -111,6 +118,8 @@ def _block_sizes(grid: Grid, data: da.Array, dense: bool) -> tuple[tuple[int, ..
     limit = _BLOCK_BYTES
     if len(grid.signal_shape) == 2:
         limit = min(limit, _BLOCK_PATTERNS * math.prod(grid.signal_shape) * data.dtype.itemsize)
+    # Of very large data a scheduler would have too many blocks to look after.
+    limit = max(limit, min(_LARGEST_BLOCK_BYTES, data.nbytes // _MANY_BLOCKS))
     chunks = da.core.normalize_chunks(
         ("auto",) * nav + (-1,) * (data.ndim - nav),
         data.shape,

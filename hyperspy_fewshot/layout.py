@@ -9,9 +9,11 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from hyperspy.axes import AxesManager
+from hyperspy.defaults_parser import preferences
 from hyperspy.signal import BaseSignal
 
 from .chips import ChipGrid
+from .computing import compute
 from .locate import Domain
 from .prototypes import FewShotClassifier
 from .rois import step
@@ -213,7 +215,11 @@ def class_signals(
         else:
             total = data[here].sum(axis=0, dtype=float)
         sums.append(total / max(1, int(here.sum())) if method == "mean" else total)
-    stacked = da.stack(sums).compute() if signal._lazy else np.stack(sums)
+    if signal._lazy:
+        show = preferences.General.show_progressbar
+        (stacked,) = compute(da.stack(sums), show_progressbar=show, what="Summing")
+    else:
+        stacked = np.stack(sums)
     inner = [axis for axis in axis_dictionaries(signal) if not axis["navigate"]]
     result = BaseSignal(stacked, axes=[class_axis(len(class_names)), *inner])
     result.metadata.add_dictionary(signal.metadata.as_dictionary())

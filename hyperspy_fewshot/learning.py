@@ -1,5 +1,6 @@
 """What is learnt of a data set: context, normalisation, centre and classes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from . import encoding, sampling
+from . import encoding, queries, sampling
 from .chips import Block, ChipGrid, Field, within
 from .context import CONTEXTS, choose_context
 from .encoders import Encoder
@@ -31,13 +32,17 @@ _NOTHING_LEFT = "Nothing is left to classify: all data are masked or not finite.
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is classified, where, and what is left out."""
+    """What is classified, where, by which encoder, and what is left out.
+
+    The encoder knows nothing of the data, or what it learnt on other data.
+    """
 
     signal: BaseSignal
     kind: str
     grid: ChipGrid | PositionGrid
     mask: np.ndarray | None
-    device: str
+    device: str | None
+    encoder: Encoder
 
     @property
     def data(self) -> da.Array:
@@ -46,6 +51,12 @@ class Task:
         if self.signal._lazy:
             return guarded(data, file_of(self.signal))
         return views_of(data, 0 if self.kind == "image" else len(self.grid.signal_shape))
+
+    def read(self, regions: Sequence[Block], show_progressbar: bool, what: str) -> list[np.ndarray]:
+        """Read regions of the data, together; what is in memory needs no reading."""
+        if not self.signal._lazy:
+            return [self.signal.data[region] for region in regions]
+        return sampling.read(self.data, regions, show_progressbar, what)
 
     @property
     def domain(self) -> Domain:
@@ -62,7 +73,6 @@ class Task:
 def learn(
     task: Task,
     support: SupportSet,
-    encoder: Encoder,
     context: int | None,
     reject: bool | float,
     show_progressbar: bool,
@@ -77,7 +87,7 @@ def learn(
     if task.kind != "image" and grid.context > 1:
         grid = _with_context(task, data, context)
         data = data.narrowed(task.grid, grid)
-    encoder, centre = _fit_encoder(task, data, grid, encoder)
+    encoder, centre = _fit_encoder(task, data, grid, show_progressbar)
     embeddings, index = _embed_support(replace(task, grid=grid), entries, data, support, encoder)
     groups, group_classes = _independent(entries, grid)
     classifier = FewShotClassifier.fit(
@@ -110,7 +120,7 @@ class _Read:
         located = [e for e in entries if e.locations is not None]
         places = [tuple(map(int, place)) for e in located for place in e.locations]
         regions = [grid.region(block) for block in blocks] + [grid.region_at(p) for p in places]
-        parts = sampling.read(task.data, regions, show_progressbar)
+        parts = task.read(regions, show_progressbar, "Reading examples")
         return cls(blocks, parts[: len(blocks)], places, parts[len(blocks) :])
 
     def narrowed(self, wide: PositionGrid, grid: PositionGrid) -> "_Read":
@@ -127,13 +137,13 @@ class _Read:
 
 
 def _fit_encoder(
-    task: Task, data: _Read, grid: ChipGrid | PositionGrid, encoder: Encoder
+    task: Task, data: _Read, grid: ChipGrid | PositionGrid, show_progressbar: bool
 ) -> tuple[Encoder, np.ndarray]:
     """The fitted encoder, and the mean embedding of the sample."""
-    sample = _sample(task, data, grid, encoder)
-    encoder = encoder.fit(sample, kind=task.kind, sum_normalise=task.sum_normalise)
-    embeddings = encoding.embed_blocks(
-        encoder, grid, data.sampled, data.blocks, task.mask, task.device
+    sample = _sample(task, data, grid)
+    encoder = task.encoder.fit(sample, kind=task.kind, sum_normalise=task.sum_normalise)
+    embeddings = queries.embed_blocks(
+        encoder, grid, data.sampled, data.blocks, task.mask, task.device, show_progressbar
     )
     if not len(embeddings):
         raise ValueError(_NOTHING_LEFT)
@@ -143,12 +153,10 @@ def _fit_encoder(
     return encoder, embeddings.mean(axis=0, dtype=np.float64)
 
 
-def _sample(
-    task: Task, data: _Read, grid: ChipGrid | PositionGrid, encoder: Encoder
-) -> list[Field] | np.ndarray:
+def _sample(task: Task, data: _Read, grid: ChipGrid | PositionGrid) -> list[Field] | np.ndarray:
     """What an encoder is fitted on: fields if it is dense, or finite, unmasked items."""
     pairs = list(zip(data.sampled, data.blocks, strict=True))
-    if encoding.is_dense(encoder, grid):
+    if queries.is_dense(task.encoder, grid):
         fields = [field for part, block in pairs for field in grid.fields(part, block)]
         if not any(np.isfinite(field.pixels).any() for field in fields):
             raise ValueError(_NOTHING_LEFT)
@@ -222,10 +230,10 @@ def _embed_support(
     embeddings, index = [], []
     for number, entry in enumerate(entries):
         if entry.items is not None:
-            found = encoding.embed_items(encoder, entry.items, task.device)
+            found = queries.embed_items(encoder, entry.items, task.device)
         else:
             regions, places = zip(*(next(located) for _ in entry.locations), strict=True)
-            found = encoding.embed_at(encoder, task.grid, regions, places, task.mask, task.device)
+            found = queries.embed_at(encoder, task.grid, regions, places, task.mask, task.device)
         found = found[~np.isnan(found).any(axis=1)]
         if not len(found):
             name = support.class_names[entry.class_index]

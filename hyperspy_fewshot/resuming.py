@@ -59,7 +59,7 @@ class Pass:
         if result.transferred:
             support.append(describe(result.classifier, arrays))
         shown = ("kind", "item_shape", "reject", "signal_axis", "chip_size", "stride", "context")
-        encoder = [settings.encoder.name, settings.encoder.sha256]
+        encoder = [self.task.encoder.name, self.task.encoder.sha256]
         chosen = [encoder, self.packed.chunks, *(getattr(settings, name) for name in shown)]
         masks = {"mask": self.task.mask, "signal_mask": settings.signal_mask}
         masks = {name: mask for name, mask in masks.items() if mask is not None}

@@ -64,7 +64,9 @@ def _tiles(shape: tuple[int, ...], sides: tuple[int, ...]) -> list[Block]:
     ]
 
 
-def read(data: da.Array, regions: Sequence[Block], show_progressbar: bool) -> list[np.ndarray]:
+def read(
+    data: da.Array, regions: Sequence[Block], show_progressbar: bool, what: str
+) -> list[np.ndarray]:
     """Read regions of the data, together.
 
     What is computed is computed once for all of them; of a file only what they
@@ -73,7 +75,7 @@ def read(data: da.Array, regions: Sequence[Block], show_progressbar: bool) -> li
     parts = compute(
         *(data[region] for region in regions),
         show_progressbar=show_progressbar,
-        what="Reading examples",
+        what=what,
     )
     return [np.asarray(part) for part in parts]
 

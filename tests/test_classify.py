@@ -203,7 +203,7 @@ class TestMethod:
             signal = signal.as_lazy()
         result = signal.fewshot_classify(self.support, reject=False)
         np.testing.assert_array_equal(result.compute().labels.data, truth)
-        assert result.classifier.setup.encoder.sum_normalise is signal_type.startswith("EDS")
+        assert bool(result.classifier.setup.encoder.divided[0]) is signal_type.startswith("EDS")
         if signal_type:
             assert type(signal).__module__.startswith("exspy")
 

@@ -140,6 +140,20 @@ def test_results_save_and_load(client, files, expected, tmp_path):
     assert_same(FewShotResult.load(tmp_path / "labels.zspy"), expected["spectra"])
 
 
+def test_files_are_classified_inside_tasks(client, files, expected, tmp_path):
+    classifier = expected["spectra"].classifier
+
+    def classify_file(path):
+        result = hs.load(path, lazy=True).fewshot_classify(classifier)
+        result.save(tmp_path / f"{path.name}.zspy", overwrite=True)
+
+    # As many as there are workers, each of which waits for blocks.
+    paths = [files / "spectra.zspy", files / "spectra.hspy"]
+    client.gather(client.map(classify_file, paths, pure=False))
+    for path in paths:
+        assert_same(FewShotResult.load(tmp_path / f"{path.name}.zspy"), expected["spectra"])
+
+
 def test_class_signals_and_embeddings(client, files, expected):
     lazy = hs.load(files / "spectra.hspy", lazy=True)
     result = lazy.fewshot_classify(expected["spectra"])

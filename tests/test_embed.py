@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspy_fewshot import embed, encoding, regions, sampling
+from hyperspy_fewshot import embed, encoding, queries, regions, sampling
 from hyperspy_fewshot.chips import ChipGrid
 from hyperspy_fewshot.encoders import Encoder, base, get_encoder
 from hyperspy_fewshot.encoders.threads import one_thread
@@ -196,12 +196,12 @@ def test_a_block_is_embedded_where_it_is_finite_and_not_masked():
     for context in (1, 3):
         grid = PositionGrid((4, 5), (2,), context)
         region = data[grid.region(block)]
-        index, found = encoding.embed_block(encoder, grid, region, block, mask, "cpu")
+        index, found = queries.embed_block(encoder, grid, region, block, mask, "cpu")
         assert index.tolist() == [1, 3, 4, 5]
         whole = grid.pool(data, mask)
         expected = encoder.encode(whole[[1, 2, 2, 2], [1, 0, 1, 2]])
         np.testing.assert_allclose(found, expected, rtol=1e-6)
-        nothing = encoding.embed_block(encoder, grid, region, block, np.ones_like(mask), "cpu")
+        nothing = queries.embed_block(encoder, grid, region, block, np.ones_like(mask), "cpu")
         assert len(nothing[0]) == len(nothing[1]) == 0
 
 
@@ -253,7 +253,7 @@ def test_read_reads_every_chunk_once():
         (slice(3, 9), slice(0, 11)),
         (slice(4, 5), slice(4, 5), slice(0, 6)),
     ]
-    parts = sampling.read(store.chunked((4, 3, 6)), wanted, False)
+    parts = sampling.read(store.chunked((4, 3, 6)), wanted, False, "Reading")
     for part, region in zip(parts, wanted, strict=True):
         assert type(part) is np.ndarray
         np.testing.assert_array_equal(part, data[region])
@@ -518,18 +518,6 @@ def test_the_graph_holds_what_blocks_share_once(small_blocks):
     )
     assert lazy.npartitions > 20
     assert len(pickle.dumps(lazy)) < 6 * 2**20
-
-
-def test_distributed_workers_give_the_same(wired):
-    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    lazy, expected = wired
-    with (
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=True, dashboard_address=":0"
-        ) as cluster,
-        distributed.Client(cluster),
-    ):
-        np.testing.assert_array_equal(lazy.compute(), expected)
 
 
 # Devices and bad encoders.

@@ -272,7 +272,7 @@ from hyperspy_fewshot import embed
 
 hs.preferences.General.show_progressbar = False
 dask.config.set(num_workers=int(sys.argv[3]))
-embed._BLOCK_BYTES = 4000
+embed._BLOCK_BYTES = 2000
 
 def slowly(block):
     time.sleep(0.25)
