@@ -19,7 +19,7 @@ from .regions import join, pieces_of
 # encoder resamples them to its size. A second of work or less, since that is how
 # long an interruption waits.
 _BLOCK_BYTES = 16 * 2**20
-_BLOCK_PATTERNS = 512
+_BLOCK_PATTERNS = 256
 _LARGEST_BLOCK_BYTES = 128 * 2**20
 _MANY_BLOCKS = 50_000
 _BLOCK_SIDE = 1024

@@ -1,5 +1,6 @@
 """What is learnt of a data set: context, normalisation, centre and classes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,9 @@ from .support import SupportSet
 
 # Settings that are those of the grid; None where its kind has no such thing.
 _OF_THE_GRID = ("chip_size", "stride", "context", "smoothing", "signal_mask")
+
+# Patterns of the sample, about, whose mean embedding is the centre.
+_MOST_PATTERNS = 512
 
 _NOTHING_LEFT = "Nothing is left to classify: all data are masked or not finite."
 
@@ -142,8 +146,17 @@ def _fit_encoder(
     """The fitted encoder, and the mean embedding of the sample."""
     sample = _sample(task, data, grid)
     encoder = task.encoder.fit(sample, kind=task.kind, sum_normalise=task.sum_normalise)
+    # Patterns take long to embed, and a few tell the mean of all.
+    items = sum(math.prod(s.stop - s.start for s in block) for block in data.blocks)
+    step = max(1, items // _MOST_PATTERNS) if task.kind == "pattern" else 1
     embeddings = queries.embed_blocks(
-        encoder, grid, data.sampled, data.blocks, task.mask, task.device, show_progressbar
+        encoder,
+        grid,
+        data.sampled[::step],
+        data.blocks[::step],
+        task.mask,
+        task.device,
+        show_progressbar,
     )
     if not len(embeddings):
         raise ValueError(_NOTHING_LEFT)

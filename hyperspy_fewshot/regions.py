@@ -1,5 +1,6 @@
 """Chunks of data, and overlapping regions of them, none of which is copied or read twice."""
 
+from itertools import zip_longest
 from typing import Any
 from uuid import uuid4
 
@@ -55,13 +56,11 @@ def pieces_of(data: da.Array, region: Block, layer: dict[Any, Any], name: str) -
     """
     region += tuple(slice(0, size) for size in data.shape[len(region) :])
     edges = [np.cumsum((0, *sizes)) for sizes in data.chunks]
+    ranges = chunks_of(data, region)
 
     def descend(at: tuple[int, ...]) -> Any:
-        axis = len(at)
-        if axis < data.ndim:
-            first = int(np.searchsorted(edges[axis], region[axis].start, side="right")) - 1
-            last = int(np.searchsorted(edges[axis], region[axis].stop, side="left"))
-            return [descend((*at, i)) for i in range(first, last)]
+        if len(at) < data.ndim:
+            return [descend((*at, i)) for i in ranges[len(at)]]
         ends = [(int(e[i]), int(e[i + 1])) for e, i in zip(edges, at, strict=True)]
         low = [max(r.start - start, 0) for r, (start, _) in zip(region, ends, strict=True)]
         high = [min(r.stop, stop) - start for r, (start, stop) in zip(region, ends, strict=True)]
@@ -72,6 +71,17 @@ def pieces_of(data: da.Array, region: Block, layer: dict[Any, Any], name: str) -
         return (name, *at)
 
     return descend(())
+
+
+def chunks_of(data: da.Array, region: Block) -> list[range]:
+    """Numbers of the chunks, along every axis, that a region takes part in."""
+    ranges = []
+    for sizes, where in zip_longest(data.chunks, region, fillvalue=slice(None)):
+        edges = np.cumsum((0, *sizes))
+        start, stop, _ = where.indices(int(edges[-1]))
+        first = int(np.searchsorted(edges, start, side="right")) - 1
+        ranges.append(range(first, int(np.searchsorted(edges, stop, side="left"))))
+    return ranges
 
 
 def join(pieces: list) -> np.ndarray:

@@ -1,15 +1,22 @@
 """Where a data set is sampled, and the reading of samples and examples."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import product
+from operator import getitem
+from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
 
 from .chips import Block, ChipGrid, within
 from .computing import compute
 from .positions import PositionGrid
+from .regions import chunks_of, join, pieces_of
 
 Grid = ChipGrid | PositionGrid
 
@@ -24,6 +31,8 @@ _SAMPLE_SIDE = {ChipGrid: 4, PositionGrid: 8}
 # and in chips, where all of an image is the sample.
 _DENSE_SAMPLE_SIDE = 8
 _WHOLE_SAMPLE_CHIPS = 16
+# Largest chunk [bytes] that is read whole for the sake of several regions.
+_READ_WHOLE = 128 * 2**20
 
 
 def sample_blocks(grid: Grid) -> list[Block]:
@@ -69,15 +78,35 @@ def read(
 ) -> list[np.ndarray]:
     """Read regions of the data, together.
 
-    What is computed is computed once for all of them; of a file only what they
-    cover is read, which matters where a chunk is large and the regions few.
+    What is computed is computed once for all of them. A chunk that several
+    regions share is read whole, and once; otherwise only what a region covers
+    is read, which matters where a chunk is large.
     """
-    parts = compute(
-        *(data[region] for region in regions),
-        show_progressbar=show_progressbar,
-        what=what,
-    )
+    chunks = [set(product(*chunks_of(data, region))) for region in regions]
+    readers = Counter(index for found in chunks for index in found)
+    parts = [
+        _from_chunks(data, region)
+        if any(readers[index] > 1 for index in found) and _is_small(data, found)
+        else data[region]
+        for region, found in zip(regions, chunks, strict=True)
+    ]
+    parts = compute(*parts, show_progressbar=show_progressbar, what=what)
     return [np.asarray(part) for part in parts]
+
+
+def _is_small(data: da.Array, indices: set[tuple[int, ...]]) -> bool:
+    """Whether all of these chunks are small enough to be read whole."""
+    sizes = (math.prod(map(getitem, data.chunks, index)) for index in indices)
+    return max(sizes) * data.dtype.itemsize <= _READ_WHOLE
+
+
+def _from_chunks(data: da.Array, region: Block) -> Delayed:
+    """Cut a region out of chunks that are read whole."""
+    name = f"fewshot-read-{uuid4().hex}"
+    layer: dict[Any, Any] = {}
+    layer[name] = (join, pieces_of(data, region, layer, f"{name}-piece"))
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=[data])
+    return Delayed(name, graph, layer=name)
 
 
 def crop(region: np.ndarray, have: Block, want: Block) -> np.ndarray:

@@ -14,6 +14,7 @@ import torch
 
 from hyperspy_fewshot import embed, encoding, queries, regions, sampling
 from hyperspy_fewshot.chips import ChipGrid
+from hyperspy_fewshot.context import choose_context
 from hyperspy_fewshot.encoders import Encoder, base, get_encoder
 from hyperspy_fewshot.encoders.threads import one_thread
 from hyperspy_fewshot.positions import PositionGrid
@@ -185,6 +186,28 @@ def test_nothing_but_masked_queries_calls_no_encoder():
     encoder = Moments()
     assert np.isnan(embed.embeddings(data, grid, None, encoder, 3, "cpu").compute()).all()
     assert encoder.calls == []
+
+
+@pytest.mark.parametrize("name", ["pca", "spectrum", "stem"])
+@pytest.mark.parametrize("sum_normalise", [False, True])
+def test_pooling_after_the_linear_step_equals_pooling_before(name, sum_normalise, monkeypatch):
+    kind = "pattern" if name == "stem" else "spectrum"
+    signal_shape = {"pattern": (70, 66), "spectrum": (40,)}[kind]
+    rng = np.random.default_rng(1)
+    data = rng.poisson(rng.uniform(1, 9, (9, 11, *signal_shape))).astype(np.uint16)
+    data[:, 5:] *= 2
+    mask = rng.random((9, 11)) < 0.1
+    block = everything(PositionGrid((9, 11), signal_shape))
+    _, smoothing = choose_context([data], [block], 2, sum_normalise=sum_normalise, contexts=(5,))
+    grid = PositionGrid((9, 11), signal_shape, 5, smoothing=smoothing)
+    pooled = grid.pool(data, mask)[~mask]
+    encoder = get_encoder(name).fit(pooled, kind=kind, sum_normalise=sum_normalise)
+    expected = encoder.encode(pooled)
+    monkeypatch.setattr(embed, "_BLOCK_BYTES", 20 * data[0, 0].nbytes)
+    lazy = da.from_array(data, chunks=(4, 5, *signal_shape))
+    found = embed.embeddings(lazy, grid, mask, encoder, expected.shape[1], "cpu").compute()
+    assert np.isnan(found[mask]).all()
+    np.testing.assert_allclose(found[~mask], expected, atol=3e-4 * np.abs(expected).max())
 
 
 def test_a_block_is_embedded_where_it_is_finite_and_not_masked():
@@ -521,6 +544,25 @@ def test_the_graph_holds_what_blocks_share_once(small_blocks):
 
 
 # Devices and bad encoders.
+
+
+def test_blocks_take_turns_on_a_device():
+    with encoding.using("cuda"):
+        assert encoding._lock("cuda", 0).locked()
+        assert not encoding._lock("cuda", 1).locked()
+    assert not encoding._lock("cuda", 0).locked()
+
+
+def test_without_a_device_the_process_that_embeds_takes_its_best(monkeypatch):
+    asked = []
+    best = lambda device: asked.append(device) or "cpu"  # noqa: E731
+    monkeypatch.setattr(queries, "choose_device", best)
+    data = np.random.default_rng(0).random((4, 5, 6))
+    lazy = embed.embeddings(
+        da.from_array(data), PositionGrid((4, 5), (6,)), None, Moments(), 3, None
+    )
+    assert asked == []
+    assert lazy.compute().shape == (4, 5, 3) and asked == [None]
 
 
 def test_choose_device():

@@ -19,6 +19,9 @@ KINDS = ("image", "pattern", "spectrum")
 _BATCH_BYTES = 64 * 2**20
 # Columns of a matrix of scalar products that are multiplied at a time.
 _PANEL = 256
+# Share of its variance that a component has in items it was not learnt from: of
+# noise far less, of signal nearly all.
+_REPRODUCED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +196,7 @@ def _thin(sample: np.ndarray, at_most: int = 1_000_000) -> np.ndarray:
 
 
 def project_onto_components(
-    features: np.ndarray, n_components: int, power: float
+    features: np.ndarray, n_components: int, power: float, reproduced: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Principal components of features, each scaled by its variance.
 
@@ -208,6 +211,9 @@ def project_onto_components(
         A component of variance v is divided by ``v ** power``: 0 keeps the
         variances, 0.5 whitens. 0.25 lets faint but reproducible differences
         count without lifting the noise as high as the signal.
+    reproduced
+        Whether components of noise are left out: of fewer items than numbers
+        they describe the very items that they were learnt from.
 
     Returns
     -------
@@ -218,18 +224,35 @@ def project_onto_components(
     """
     mean = features.mean(axis=0)
     centred = (features - mean).astype(np.float32, copy=False)
+    variance, vectors = _principal(centred, n_components)
+    kept = variance > 1e-7 * max(variance[0], 1e-30)
+    if reproduced:
+        kept[_count_reproduced(centred, n_components) :] = False
+    if not kept.any():
+        # A sample without any variance still needs an embedding.
+        p = centred.shape[1]
+        return mean.astype(np.float32), np.full((p, 1), 1 / p, np.float32)
+    scaled = vectors[:, kept] * variance[kept] ** -power
+    return mean.astype(np.float32), scaled.astype(np.float32)
+
+
+def _principal(centred: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Variance (d,), falling, of centred items (n, p) along unit vectors (p, d)."""
     n, p = centred.shape
     with one_thread():
         gram = _gram(torch.as_tensor(centred if p <= n else centred.T)) / n
         variance, vectors = _leading_eigenpairs(gram, min(n_components, max(n - 1, 1), p))
-    kept = variance > 1e-7 * max(variance[0], 1e-30)
-    if not kept.any():
-        # A sample without any variance still needs an embedding.
-        return mean.astype(np.float32), np.full((p, 1), 1 / p, np.float32)
-    variance, vectors = variance[kept], vectors[:, kept]
     if p > n:
-        vectors = centred.T @ vectors.astype(np.float32) / np.sqrt(n * variance)
-    return mean.astype(np.float32), (vectors * variance**-power).astype(np.float32)
+        vectors = centred.T @ vectors.astype(np.float32)
+        vectors /= np.sqrt(n * np.maximum(variance, 1e-30))
+    return variance, vectors
+
+
+def _count_reproduced(centred: np.ndarray, n_components: int) -> int:
+    """How many components of one half of the items the other half has, too; 1 at least."""
+    variance, vectors = _principal(centred[::2], n_components)
+    others = ((centred[1::2] @ vectors.astype(np.float32)) ** 2).mean(axis=0)
+    return max(1, int((others > _REPRODUCED * variance).sum()))
 
 
 def _gram(columns: torch.Tensor) -> np.ndarray:

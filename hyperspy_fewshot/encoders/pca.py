@@ -10,7 +10,13 @@ from .linear import LinearEncoder, binned, totals
 
 # Components and their power by kind of item: spectra of many channels have few
 # independent constituents above the noise, patterns have one for every domain.
-_COMPONENTS = {"spectrum": (8, 0.0), "pattern": (64, 0.25), "image": (64, 0.25)}
+# Of patterns, which have more pixels than the sample has patterns, only those that
+# are reproduced are kept.
+_COMPONENTS = {
+    "spectrum": (8, 0.0, False),
+    "pattern": (64, 0.25, True),
+    "image": (64, 0.25, False),
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +59,5 @@ def leading_components(features: np.ndarray, kind: str) -> tuple[np.ndarray, np.
     """
     level = np.abs(features.mean(axis=0))
     weights = (1 / np.sqrt(level + (0.01 * level.mean() or 1.0))).astype(np.float32)
-    n_components, power = _COMPONENTS[kind]
-    mean, components = project_onto_components(features * weights, n_components, power)
+    mean, components = project_onto_components(features * weights, *_COMPONENTS[kind])
     return mean / weights, components * weights[:, np.newaxis]
