@@ -30,9 +30,12 @@ HEADER = ["part", "what", "measured", "against", "ratio", "bar", "met"]
 
 
 def right(part: str, what: str, found: dict[str, Any]) -> Row:
-    share = found["right"]
+    share, rejected = found["right"]
     what = f"{what}: labels that are right"
-    return Row(part, what, f"{share:.3f}", bar="at least 0.95", met=share >= 0.95)
+    return Row(
+        part, what, f"{share:.3f}", f"{100 * rejected:.1f} % rejected", "", "at least 0.95",
+        share >= 0.95,
+    )  # fmt: skip
 
 
 def same(part: str, what: str, found: dict[str, Any], eager: dict[str, Any]) -> Row:

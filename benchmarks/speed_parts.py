@@ -49,7 +49,7 @@ class Sizes:
     chips: int = 1024
     resnet: int = 32
     counted: int = 1024
-    scans: tuple[tuple[int, int], ...] = ((10, 20), (32, 63), (100, 200))
+    scans: tuple[tuple[int, int], ...] = ((20, 40), (63, 127), (400, 200))
     spectra: tuple[tuple[int, int], ...] = ((51, 52), (162, 162), (512, 512))
     channels: int = 2048
     started: int = 512

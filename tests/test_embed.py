@@ -284,6 +284,16 @@ def test_read_reads_every_chunk_once():
     assert len(store.reads) == 3 * 4
 
 
+def test_read_of_a_chunk_that_no_other_region_needs_reads_the_region():
+    data = np.arange(720.0).reshape(10, 12, 6)
+    store = Store(data)
+    wanted = [(slice(1, 2), slice(3, 5)), (slice(9, 10), slice(0, 2))]
+    parts = sampling.read(store.chunked((5, 6, 6)), wanted, False, "Reading")
+    for part, where in zip(parts, wanted, strict=True):
+        np.testing.assert_array_equal(part, data[where])
+    assert set(store.reads) == {((1, 2), (3, 5), (0, 6)), ((9, 10), (0, 2), (0, 6))}
+
+
 def test_crop_cuts_a_smaller_region_out():
     data = np.arange(63.0).reshape(7, 9)
     have, want = (slice(1, 6), slice(2, 9)), (slice(2, 4), slice(2, 5))

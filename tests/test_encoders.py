@@ -285,6 +285,15 @@ def test_pca_of_shapes_survives_empty_and_negative_spectra(rng):
     )
 
 
+def test_pca_of_patterns_keeps_what_is_reproduced(rng):
+    shapes = rng.uniform(1, 9, (3, 30, 34))
+    patterns = rng.poisson(shapes[rng.integers(0, 3, 300)]).astype(np.float32)
+    # Three shapes differ in two directions; the rest describes the noise of single patterns.
+    assert get_encoder("pca").fit(patterns, kind="pattern").components.shape == (30 * 34, 2)
+    noise = rng.poisson(5, (300, 30, 34)).astype(np.float32)
+    assert get_encoder("pca").fit(noise, kind="pattern").components.shape == (30 * 34, 1)
+
+
 def test_pca_bins_patterns_to_64_pixels(rng):
     patterns = rng.poisson(5, (12, 130, 150)).astype(np.float32)
     fitted = get_encoder("pca").fit(patterns, kind="pattern")

@@ -56,9 +56,11 @@ def test_examples_lie_in_their_bands():
 def test_labels_are_judged_away_from_boundaries():
     labels = np.broadcast_to(speed_data.bands(60), (2, 60)).copy()
     labels[:, [17, 20, 22, 39]] = -1
-    assert speed_data.right(labels) == 1
+    assert speed_data.right(labels) == (1, 0)
     labels[0, 30] = 0
-    assert speed_data.right(labels) == 1 - 1 / (2 * 48)
+    assert speed_data.right(labels) == (1 - 1 / (2 * 48), 0)
+    labels[1, 31] = -1
+    assert speed_data.right(labels) == (pytest.approx(1 - 1 / 95), pytest.approx(1 / 96))
 
 
 def test_specimen_is_written_once(tmp_path):
@@ -123,7 +125,7 @@ def test_small_benchmark_has_the_labels_of_data_in_memory(monkeypatch, tmp_path,
 def test_labels_are_those_of_data_in_memory_on_workers_and_threads(tmp_path):
     path = speed_data.written(tmp_path, "patterns", (6, 9, 20, 16))
     eager = speed_tasks.classification(path, False, context=1)
-    assert eager["right"] == 1
+    assert eager["right"] == (1, 0)
     for found in (speed_tasks.on_threads(path, 2), speed_tasks.on_workers(path, 1)):
         np.testing.assert_array_equal(found["labels"], eager["labels"])
 
