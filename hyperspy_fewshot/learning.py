@@ -1,6 +1,5 @@
 """What is learnt of a data set: context, normalisation, centre and classes."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,9 +26,6 @@ from .support import SupportSet
 
 # Settings that are those of the grid; None where its kind has no such thing.
 _OF_THE_GRID = ("chip_size", "stride", "context", "smoothing", "signal_mask")
-
-# Patterns of the sample, about, whose mean embedding is the centre.
-_MOST_PATTERNS = 512
 
 _NOTHING_LEFT = "Nothing is left to classify: all data are masked or not finite."
 
@@ -146,17 +142,14 @@ def _fit_encoder(
     """The fitted encoder, and the mean embedding of the sample."""
     sample = _sample(task, data, grid)
     encoder = task.encoder.fit(sample, kind=task.kind, sum_normalise=task.sum_normalise)
-    # Patterns take long to embed, and a few tell the mean of all.
-    items = sum(math.prod(s.stop - s.start for s in block) for block in data.blocks)
-    step = max(1, items // _MOST_PATTERNS) if task.kind == "pattern" else 1
+    sampled, blocks = data.sampled, data.blocks
+    if task.kind == "pattern":
+        # Patterns take long to embed, and a quarter of them tells the mean of all.
+        blocks = [_half(block) for block in data.blocks]
+        triples = zip(sampled, data.blocks, blocks, strict=True)
+        sampled = [sampling.crop(p, grid.region(b), grid.region(half)) for p, b, half in triples]
     embeddings = queries.embed_blocks(
-        encoder,
-        grid,
-        data.sampled[::step],
-        data.blocks[::step],
-        task.mask,
-        task.device,
-        show_progressbar,
+        encoder, grid, sampled, blocks, task.mask, task.device, show_progressbar
     )
     if not len(embeddings):
         raise ValueError(_NOTHING_LEFT)
@@ -164,6 +157,13 @@ def _fit_encoder(
     if not len(embeddings):
         raise ValueError(f"The encoder {encoder.name!r} gives NaN or infinity for all of a sample.")
     return encoder, embeddings.mean(axis=0, dtype=np.float64)
+
+
+def _half(block: Block) -> Block:
+    """The first half of a block along its last two axes."""
+    first = max(0, len(block) - 2)
+    halves = (slice(s.start, s.start + -(-(s.stop - s.start) // 2)) for s in block[first:])
+    return (*block[:first], *halves)
 
 
 def _sample(task: Task, data: _Read, grid: ChipGrid | PositionGrid) -> list[Field] | np.ndarray:

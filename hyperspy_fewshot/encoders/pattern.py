@@ -13,7 +13,7 @@ from .pca import leading_components
 from .weights import trained, weights_at
 
 # Patterns of the sample, at most, that show how much the parts vary.
-_MOST_JUDGED = 256
+_MOST_JUDGED = 128
 # Patterns that run through the network at a time: more are not faster.
 _AT_A_TIME = 32
 
