@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import dask.array as da
 import numpy as np
-from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from .chips import Block, ChipGrid, within
@@ -100,13 +99,16 @@ def _is_small(data: da.Array, indices: set[tuple[int, ...]]) -> bool:
     return max(sizes) * data.dtype.itemsize <= _READ_WHOLE
 
 
-def _from_chunks(data: da.Array, region: Block) -> Delayed:
+def _from_chunks(data: da.Array, region: Block) -> da.Array:
     """Cut a region out of chunks that are read whole."""
+    region += tuple(slice(0, size) for size in data.shape[len(region) :])
     name = f"fewshot-read-{uuid4().hex}"
     layer: dict[Any, Any] = {}
-    layer[name] = (join, pieces_of(data, region, layer, f"{name}-piece"))
+    layer[(name, *(0,) * data.ndim)] = (join, pieces_of(data, region, layer, f"{name}-piece"))
     graph = HighLevelGraph.from_collections(name, layer, dependencies=[data])
-    return Delayed(name, graph, layer=name)
+    # An array as the other regions: of a mixture dask may change the order.
+    chunks = [(where.stop - where.start,) for where in region]
+    return da.Array(graph, name, chunks, meta=data._meta)
 
 
 def crop(region: np.ndarray, have: Block, want: Block) -> np.ndarray:

@@ -294,6 +294,21 @@ def test_read_of_a_chunk_that_no_other_region_needs_reads_the_region():
     assert set(store.reads) == {((1, 2), (3, 5), (0, 6)), ((9, 10), (0, 2), (0, 6))}
 
 
+def test_read_keeps_the_order_of_regions_of_both_kinds():
+    data = np.random.default_rng(0).random((20, 30, 6))
+    # The second and the fourth share a chunk, the others have theirs alone.
+    wanted = [
+        (slice(0, 2), slice(0, 3)),
+        (slice(11, 13), slice(11, 16)),
+        (slice(16, 19), slice(1, 2)),
+        (slice(12, 14), slice(8, 14)),
+        (slice(6, 7), slice(20, 29)),
+    ]
+    parts = sampling.read(da.from_array(data, chunks=(5, 5, 6)), wanted, False, "Reading")
+    for part, where in zip(parts, wanted, strict=True):
+        np.testing.assert_array_equal(part, data[where])
+
+
 def test_crop_cuts_a_smaller_region_out():
     data = np.arange(63.0).reshape(7, 9)
     have, want = (slice(1, 6), slice(2, 9)), (slice(2, 4), slice(2, 5))
