@@ -143,8 +143,9 @@ def _fit_encoder(
     sample = _sample(task, data, grid)
     encoder = task.encoder.fit(sample, kind=task.kind, sum_normalise=task.sum_normalise)
     sampled, blocks = data.sampled, data.blocks
-    if task.kind == "pattern":
-        # Patterns take long to embed, and a quarter of them tells the mean of all.
+    if task.kind == "pattern" and task.mask is None and len(blocks) > 1:
+        # Patterns take long to embed, and a quarter of each of many pieces tells the mean
+        # of all. A quarter of a single piece, or what a mask leaves of it, would not.
         blocks = [_half(block) for block in data.blocks]
         triples = zip(sampled, data.blocks, blocks, strict=True)
         sampled = [sampling.crop(p, grid.region(b), grid.region(half)) for p, b, half in triples]

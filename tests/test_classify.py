@@ -191,6 +191,19 @@ class TestSpecimens:
         assert result.classifier.leave_one_out >= 0.8
 
 
+def test_a_small_scan_whose_first_quarter_is_masked():
+    rng = np.random.default_rng(0)
+    data = rng.poisson(3, (6, 8, 20, 22)).astype(np.uint16)
+    data[:, 4:, 5:9] += 20
+    mask = np.zeros((6, 8), bool)
+    mask[:3, :4] = True
+    signal = hs.signals.Signal2D(data)
+    support = {"a": [(0, 4), (3, 5)], "b": [(5, 0), (7, 4)]}
+    result = signal.fewshot_classify(support, context=1, navigation_mask=mask.T, reject=False)
+    expected = np.where(mask, -2, np.arange(8) // 4)
+    np.testing.assert_array_equal(result.labels.data, expected)
+
+
 class TestMethod:
     support = {"a": [(0, 0), (1, 5)], "b": [(6, 1), (5, 4)]}
 

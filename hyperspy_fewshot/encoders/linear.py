@@ -1,6 +1,6 @@
 """Encoders that project items on components."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -41,7 +41,7 @@ class LinearEncoder(Encoder):
     centre: np.ndarray | None = None
     divided: np.ndarray | None = None
     signs: np.ndarray | None = None
-    least: float = field(default=0.0)
+    least: float = 0.0
 
     #: Longest side of patterns and most channels of spectra; more are binned.
     longest: ClassVar[dict[int, int]] = {1: 2048, 2: 64}
