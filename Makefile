@@ -13,7 +13,7 @@ INSTALL := -m pip install --disable-pip-version-check -c constraints.txt
 help:
 	@echo "make demo           classify a synthetic specimen; writes demo_output/"
 	@echo "make test           run the tests (PYTEST_ARGS='-k chips' for some of them)"
-	@echo "make lint           check style and formatting"
+	@echo "make lint           check style, formatting and that imports run down the house"
 	@echo "make format         correct what can be corrected automatically"
 	@echo "make docs           build the documentation; writes docs/_build/html/"
 	@echo "make release-check  build, install and check the wheel in an empty environment"
@@ -28,6 +28,7 @@ test: $(VENV)/.installed-tests
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	cmp hyperspy_fewshot/hyperspy_extension.yaml hyperspy_extension.yaml
 
 format: $(VENV)/.installed-lint
@@ -62,5 +63,5 @@ $(VENV)/.installed-tests $(VENV)/.installed-docs: $(VENV)/.installed-%: $(VENV)/
 	touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.created constraints.txt
-	$(BIN)/python $(INSTALL) ruff
+	$(BIN)/python $(INSTALL) ruff import-linter
 	touch $@

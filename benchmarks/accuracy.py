@@ -4,21 +4,21 @@
         [--tables accuracy cross_image dose] [--tasks p45 sto] [--shots 1 2 5 10] [--draws 10]
         [--encoders fourier pca timm:resnet18 mine.pt2 --trusted --input-size 64] [--fine]
 
-Every task is a folder with ``image.npy`` (rows, columns) or ``data.npy`` (rows, columns, signal
-axes), ``labels.npy`` (0 unknown, 1 to K) and ``meta.json`` with the names of the ``classes`` and,
-for images, the chip size as ``trivial_baseline_chip``.
+A task is a folder with ``image.npy`` (rows, columns) or ``data.npy`` (rows, columns, signal axes),
+``labels.npy`` (0: unknown, 1 to K: the classes) and ``meta.json``, which holds the names of the
+``classes`` and, for images, the chip size as ``trivial_baseline_chip``.
 
-``accuracy``, the fair trial: classes with at least 30 labels and 1 % of the area count. Support
-examples are single positions drawn with seeds 0 to draws - 1; queries nearer to one of them than
-half a chip, or inside the context window, are left out. The embeddings are centred on the data set
-as the package does it, nothing is rejected, and the figure is balanced accuracy, mean and standard
-deviation over the draws, with the expected calibration error (ECE).
+``accuracy`` is the fair trial. Classes count that have at least 30 labels and cover 1 % of the area.
+Support examples are single positions drawn with the seeds 0 to draws - 1. Queries that are nearer to
+one of them than half a chip, or inside the context window, are left out. The embeddings are centred
+on the data set as the package does it, and nothing is rejected. The figure is the balanced accuracy,
+mean and standard deviation over the draws, with the expected calibration error (ECE).
 
-``cross_image``: queries from each ``nasa_superalloy/difftest*``, support from the ``spot*`` by
-turns; what was learnt on one is used again on the other, both standardised.
+``cross_image`` takes queries from each ``nasa_superalloy/difftest*`` and support from the ``spot*``
+images in turn. All images are standardised. The recipe learnt on one is used on the other.
 
-``dose``: ``pychip/sto_ge`` with its ``published.json``, thinned. ``--fine`` also counts wrong regions
-at a stride of 8 px.
+``dose`` takes ``pychip/sto_ge`` with its ``published.json`` and thins its counts. ``--fine`` also
+counts wrong regions at a stride of 8 px.
 """
 
 import argparse
@@ -36,39 +36,37 @@ from trials import trial
 Lines = Iterator[list[str]]
 _TABLES = ("accuracy", "cross_image", "dose")
 _PUBLISHED = "pychip/sto_ge"
-# Images whose classes are the same: where support comes from, and where queries are.
+# Images with the same classes: where the support examples and where the queries are.
 _SOURCES, _TARGETS = "nasa_superalloy/spot", "nasa_superalloy/difftest"
 
 
 def accuracy(folders: list[Path], options: argparse.Namespace) -> Lines:
-    """Lines of the table of the fair trial."""
+    """Yield the lines of the table of the fair trial."""
     yield _header(options)
     for folder in folders:
-        task, embedded = Task.load(folder), None
+        task, reach = Task.load(folder), None
         for name, encoder in _encoders(task.kind, options):
             start = time.perf_counter()
             embedded = Embedded.of(task, encoder)
             figures = trial([embedded], [embedded], options.shots, options.draws)
             seconds = time.perf_counter() - start
-            context, chip = f"context {2 * embedded.reach + 1}", f"chip {task.chip_size}"
-            setting = chip if task.chip_size else context
-            yield _line(task.name, name, setting, figures, options, seconds)
-        if embedded is not None:
-            yield _baseline(task, embedded.reach, options)
+            yield _line(task.name, name, embedded.setting, figures, options, seconds)
+            reach = embedded.reach
+        if reach is not None:
+            yield _baseline(task, reach, options)
 
 
 def _baseline(task: Task, reach: int, options: argparse.Namespace) -> list[str]:
-    """Line of the plainest method, for the queries that the encoders had."""
-    setting = f"chip {task.chip_size}" if task.chip_size else "context 1"
-    single = {} if task.chip_size else {"context": 1}
+    """Line of the plainest method, for the same queries as those of the encoders."""
     encoder = BASELINES[task.kind]
+    single = {} if task.chip_size else {"context": 1}
     plain = replace(Embedded.of(task, encoder, **single), reach=reach)
     figures = trial([plain], [plain], options.shots, options.draws)
-    return _line(task.name, encoder.__name__.replace("_", " "), setting, figures, options)
+    return _line(task.name, encoder.__name__.replace("_", " "), plain.setting, figures, options)
 
 
 def cross_image(folders: list[Path], options: argparse.Namespace) -> Lines:
-    """Lines of the table of support from other images, and their means."""
+    """Yield the lines of the table with support from other images, and their means."""
     paths = {_name(folder): folder for folder in _all_folders(options.data)}
     sources = [Task.load(p).standardised() for n, p in paths.items() if n.startswith(_SOURCES)]
     targets = [Task.load(f).standardised() for f in folders if _name(f).startswith(_TARGETS)]
@@ -83,13 +81,13 @@ def cross_image(folders: list[Path], options: argparse.Namespace) -> Lines:
         for task in targets:
             embedded = [source.reused_on(task) for source in learnt]
             all_figures.append(trial(learnt, embedded, options.shots, options.draws))
-            yield _line(task.name, name, f"chip {task.chip_size}", all_figures[-1], options)
+            yield _line(task.name, name, embedded[0].setting, all_figures[-1], options)
         seconds = time.perf_counter() - start
         yield _line("mean", name, "", np.mean(all_figures, axis=0), options, seconds)
 
 
 def dose_curves(folders: list[Path], options: argparse.Namespace) -> Lines:
-    """Lines of the table of accuracy against dose."""
+    """Yield the lines of the table of accuracy against dose."""
     for folder in folders:
         if _name(folder) == _PUBLISHED:
             published = dose.Published.load(folder)
@@ -111,7 +109,7 @@ def _line(task, encoder, setting, figures, options, seconds=None) -> list[str]:
 
 
 def _judged(options: argparse.Namespace) -> int:
-    """Which number of shots the calibration is shown for: five, or else the last."""
+    """Index of the number of shots whose calibration error is shown: five, or else the last."""
     return options.shots.index(5) if 5 in options.shots else -1
 
 
@@ -132,17 +130,19 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--tables", nargs="*", choices=_TABLES, default=_TABLES)
-    parser.add_argument("--tasks", nargs="*", default=[], help="parts of task names")
-    parser.add_argument("--encoders", nargs="*", default=[], help="bundled or foreign; default all")
-    parser.add_argument("--trusted", action="store_true", help="encoder files may run code")
-    parser.add_argument("--input-size", type=int, help="side of a foreign encoder's input [px]")
+    parser.add_argument("--tasks", nargs="*", default=[], help="parts of the names of tasks")
+    parser.add_argument(
+        "--encoders", nargs="*", default=[], help="bundled or foreign; default: all bundled"
+    )
+    parser.add_argument("--trusted", action="store_true", help="allow encoder files to run code")
+    parser.add_argument("--input-size", type=int, help="input side of a foreign encoder [px]")
     parser.add_argument("--shots", nargs="+", type=int, default=[1, 2, 5, 10])
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--fine", action="store_true", help="count wrong regions, too")
+    parser.add_argument("--fine", action="store_true", help="also count wrong regions")
     parser.add_argument(
         "--out",
         type=Path,
-        help="write the fair trial here, and NAME_table.md of the others beside it",
+        help="write the fair trial here, and the other tables beside it as NAME_table.md",
     )
     return parser.parse_args()
 

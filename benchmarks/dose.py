@@ -1,4 +1,4 @@
-"""Accuracy against dose: the published image of SrTiO3 on Ge, thinned."""
+"""Accuracy against dose: the published image of SrTiO3 on Ge with thinned counts."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,8 @@ from scipy import ndimage
 from trials import balanced_accuracy, predict
 
 from hyperspy_fewshot import classify
-from hyperspy_fewshot.chips import ChipGrid
+from hyperspy_fewshot.grids.chips import ChipGrid
+from hyperspy_fewshot.results.shots import SupportEmbeddings
 
 FACTORS = (1, 3, 10, 30, 100)
 _FINE_STRIDE = 8
@@ -28,11 +29,11 @@ class Published:
     image
         Grey levels, integers.
     labels
-        0 unknown, 1 to K the classes, shape of the image.
+        0: unknown, 1 to K: the classes; shape of the image.
     chip_size
-        Side of a chip [px]; the chips lie side by side.
+        Side of a chip [px]; the chips do not overlap.
     support
-        Row and column of the support chips of every class, by label.
+        Row and column of the support chips of every class; the keys are labels.
     prediction
         Published label of every chip, shape (rows, columns).
     """
@@ -45,12 +46,12 @@ class Published:
 
     @classmethod
     def load(cls, folder: Path) -> "Published":
-        """Read it from the folder of its task."""
+        """Read it from the folder of the task."""
         read = [
             json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("published", "meta")
         ]
         published, meta = read
-        # The publication calls its classes by nicknames; the task quotes them.
+        # The names of the publication are quoted in the names of the task.
         label = {
             name: next(i for i, full in enumerate(meta["classes"], start=1) if f'"{name}"' in full)
             for name in published["classes"]
@@ -69,7 +70,7 @@ class Published:
         )
 
     def truth(self) -> np.ndarray:
-        """Label of most pixels of every query; 0: support, or half of them unlabelled."""
+        """Most frequent label of every query; 0: support, or at least half unlabelled."""
         (rows, columns), size = self.prediction.shape, self.chip_size
         chips = self.labels[: rows * size, : columns * size].reshape(rows, size, columns, size)
         counts = np.stack([(chips == k).sum((1, 3)) for k in sorted(self.support)])
@@ -80,7 +81,7 @@ class Published:
         return truth
 
     def classified(self, encoder: Any, image: np.ndarray, stride: int) -> np.ndarray:
-        """Label map of the image, or of what is left of it."""
+        """Label map of the image, thinned or not."""
         size = self.chip_size
         support = {
             str(k): [(size * column + size // 2, size * row + size // 2) for row, column in places]
@@ -93,37 +94,37 @@ class Published:
         return np.array(sorted(self.support))[result.labels.data]
 
     def classified_by_intensity(self, image: np.ndarray, stride: int) -> np.ndarray:
-        """The same by nothing but the mean of a chip."""
+        """Label map from the mean of each chip alone."""
         means = ndimage.uniform_filter(image.astype(np.float32), self.chip_size)
         classes, size = sorted(self.support), self.chip_size
         places = np.concatenate([self.support[k] for k in classes]) * size + size // 2
         owner = np.repeat(np.arange(len(classes)), [len(self.support[k]) for k in classes])
         queries = means[np.ix_(*self._centres(stride))]
-        _, found = predict(
-            means[tuple(places.T)][:, np.newaxis], np.arange(len(owner)), owner,
-            tuple(map(str, classes)), np.zeros(1), queries.reshape(-1, 1),
-        )  # fmt: skip
+        known = SupportEmbeddings(
+            means[tuple(places.T)][:, np.newaxis], np.arange(len(owner)), owner
+        )
+        _, found = predict(known, tuple(map(str, classes)), queries.reshape(-1, 1))
         return np.array(classes)[found].reshape(queries.shape)
 
     def wrong_regions(self, labels: np.ndarray, stride: int) -> int:
-        """Wrong regions of a label map where chips hold one class alone."""
+        """Number of wrong regions of a label map, where chips hold one class only."""
         inside = eroded(self.labels, self.chip_size // 2)
         return count_wrong_regions(labels, inside[np.ix_(*self._centres(stride))])
 
     def _centres(self, stride: int) -> list[np.ndarray]:
         grid = ChipGrid((), self.image.shape, self.chip_size, stride)
-        return [grid.centre_pixels(axis) for axis in (0, 1)]
+        return [grid.locations(axis) for axis in (0, 1)]
 
 
 def thin(counts: np.ndarray, factor: float) -> np.ndarray:
-    """Keep each count with a probability of 1 / factor, always the same ones."""
+    """Keep each count with a probability of 1 / factor; seeded."""
     if factor == 1:
         return counts
     return np.random.default_rng(0).binomial(counts, 1 / factor).astype(counts.dtype)
 
 
 def eroded(labels: np.ndarray, half: int) -> np.ndarray:
-    """Labels whose square of 2 half + 1 pixels has no other; 0 elsewhere."""
+    """Labels where a square of 2 half + 1 pixels holds one class only; 0 elsewhere."""
     least, most = (
         f(labels, 2 * half + 1) for f in (ndimage.minimum_filter, ndimage.maximum_filter)
     )
@@ -131,18 +132,18 @@ def eroded(labels: np.ndarray, half: int) -> np.ndarray:
 
 
 def count_wrong_regions(found: np.ndarray, truth: np.ndarray) -> int:
-    """Connected regions, corners included, of labels that differ from a truth other than 0."""
+    """Number of connected regions, corners included, with a label other than the known truth."""
     return ndimage.label((truth > 0) & (found != truth), structure=np.ones((3, 3)))[1]
 
 
 def header(published: Published, fine: bool) -> list[str]:
-    """First line of the table: the mean counts per pixel, in columns."""
+    """First line of the table, with the mean counts per pixel."""
     doses = [f"{published.image.mean() / factor:.3g}" for factor in FACTORS]
     return ["encoder", *doses, *(["wrong regions"] if fine else [])]
 
 
 def rows(published: Published, encoders: list[tuple[str, Any]], fine: bool) -> Iterator[list[str]]:
-    """Lines of the table: balanced accuracy at every dose, and wrong regions at the full one."""
+    """Yield the balanced accuracy at every dose, and the wrong regions at full dose."""
     truth = published.truth()
     images = [thin(published.image, factor) for factor in FACTORS]
     methods = {name: partial(published.classified, encoder) for name, encoder in encoders}

@@ -1,8 +1,7 @@
-"""Labelled data sets, and their embeddings as the package makes them."""
+"""Labelled data sets and their embeddings."""
 
 import json
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 import hyperspy.api as hs
 import numpy as np
 
-from hyperspy_fewshot import FewShotResult, classify, get_encoder, list_encoders, queries
-from hyperspy_fewshot.chips import ChipGrid
+from hyperspy_fewshot import EmbeddingMap, SupportSet, embed, get_encoder, list_encoders
+from hyperspy_fewshot.embedding.recipe import Recipe
 from hyperspy_fewshot.encoders import Encoder
-from hyperspy_fewshot.learning import _independent
-from hyperspy_fewshot.locate import Entry
-from hyperspy_fewshot.positions import PositionGrid
+from hyperspy_fewshot.results.shots import ShotEmbedder, SupportEmbeddings
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +22,13 @@ class Task:
     Parameters
     ----------
     name
-        Folder of the set and folder of the task.
+        Folder of the set and folder of the task, such as "pychip/moo3".
     kind
-        What the package calls its items: "image", "pattern" or "spectrum".
+        "image", "pattern" or "spectrum".
     signal
         The data.
     labels
-        0 unknown, 1 to K the classes; shape of the image or the scan.
+        0: unknown, 1 to K: the classes; shape of the image or the scan.
     class_names
         Names of the K classes.
     chip_size
@@ -68,23 +65,23 @@ class Task:
 
     @property
     def options(self) -> dict[str, int]:
-        """What the trial prescribes to the package."""
+        """Settings that the trial fixes."""
         if self.kind != "image":
             return {}
         return {"chip_size": self.chip_size, "stride": self.chip_size // 4}
 
     def standardised(self) -> "Task":
-        """The same with median 0 and a 1-99 % range of 1.
+        """Return the task with a median of 0 and a range of 1 from the 1st to the 99th percentile.
 
-        Images of another microscope, detector or bit depth share no scale of
-        grey levels.
+        Images from different microscopes, detectors or bit depths have no
+        common scale of grey levels.
         """
         data = self.signal.data.astype(np.float32)
         low, middle, high = np.percentile(data, (1, 50, 99))
         return replace(self, signal=hs.signals.Signal2D((data - middle) / (high - low)))
 
     def names_that_count(self, labels: np.ndarray) -> tuple[str, ...]:
-        """Classes of at least 1 % of the area and 30 of these labels."""
+        """Classes that cover at least 1 % of the area and have at least 30 of these labels."""
         return tuple(
             name
             for k, name in enumerate(self.class_names, start=1)
@@ -99,126 +96,85 @@ class Embedded:
     Parameters
     ----------
     task
-        What was embedded.
-    embeddings
-        Shape (rows, columns, d).
+        The data and their labels.
+    embedding_map
+        The embeddings of all queries, computed.
+    embedder
+        Embeds support examples as a first call does, each of them once.
     labels
         True labels of the queries, shape (rows, columns).
-    grid
-        Where the queries lie.
-    result
-        Of a classification from any support: it holds what does not depend on
-        the support, the fitted encoder and the centre.
     reach
-        Queries so many cells away from a support position, or nearer, share
-        its data.
+        A query at most this many cells away from a support position shares
+        data with it.
     """
 
     task: Task
-    embeddings: np.ndarray
+    embedding_map: EmbeddingMap
+    embedder: ShotEmbedder
     labels: np.ndarray
-    grid: ChipGrid | PositionGrid
-    result: FewShotResult
     reach: int
 
     @classmethod
     def of(cls, task: Task, encoder: Any, **options: Any) -> "Embedded":
         """Embed a task with an encoder that is fitted to it."""
-        # Any two support positions do: what is wanted does not depend on them.
-        places = [np.argwhere(task.labels == k)[0] for k in np.unique(task.labels)[-2:]]
-        support = {str(i): tuple(place[::-1].tolist()) for i, place in enumerate(places)}
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "With one example")
-            return cls._of_result(
-                task, _lazily(task, support, encoder=encoder, **task.options, **options)
-            )
+        return cls._embed(task, encoder=encoder, **task.options, **options)
 
     def reused_on(self, task: Task) -> "Embedded":
-        """Embed another image with what was learnt on this one."""
-        return self._of_result(task, _lazily(task, self.result))
+        """Embed another image with the recipe that was learnt on this one."""
+        return self._embed(task, recipe=self.recipe)
 
     @classmethod
-    def _of_result(cls, task: Task, result: FewShotResult) -> "Embedded":
-        settings, shape = result.classifier.setup, task.labels.shape
-        embeddings = result.embeddings.data.compute()
-        if task.kind == "image":
-            margin = settings.encoder.margin(settings.chip_size) if settings.encoder.dense else 0
-            grid = ChipGrid((), shape, settings.chip_size, settings.stride, margin)
-            cells = [
-                np.minimum(grid.centres(axis).astype(int), size - 1)
-                for axis, size in enumerate(shape)
-            ]
-            # What is half a chip away, or more, is judged.
-            reach = (settings.chip_size // 2 - 1) // settings.stride
-        else:
-            grid = PositionGrid(
-                shape, settings.item_shape, settings.context, smoothing=settings.smoothing
-            )
-            cells, reach = [np.arange(size) for size in shape], settings.context // 2
+    def _embed(cls, task: Task, **options: Any) -> "Embedded":
+        found = embed(task.signal, show_progressbar=False, **options)
+        grid = found.recipe.grid
+        # A query of an image is judged if it is at least half a chip away.
+        reach = (grid.side // 2 - 1) // grid.stride if task.chip_size else grid.side // 2
+        rows, columns = (
+            np.minimum(grid.centres(axis).astype(int), task.labels.shape[axis] - 1)
+            for axis in (0, 1)
+        )
         return cls(
             task=task,
-            embeddings=embeddings,
-            labels=task.labels[np.ix_(*cells)],
-            grid=grid,
-            result=result,
+            embedding_map=found,
+            embedder=ShotEmbedder(found.recipe, found.domain, found.source),
+            labels=task.labels[np.ix_(rows, columns)],
             reach=reach,
         )
 
     @property
-    def encoder(self) -> Encoder:
-        """The encoder as it was fitted."""
-        return self.result.classifier.setup.encoder
+    def embeddings(self) -> np.ndarray:
+        """Shape (rows, columns, d)."""
+        return self.embedding_map.embeddings.data
 
     @property
-    def centre(self) -> np.ndarray:
-        """Mean embedding of the data set that was learnt on."""
-        return self.result.classifier.centre
+    def recipe(self) -> Recipe:
+        """What was learnt of the data without labels."""
+        return self.embedding_map.recipe
+
+    @property
+    def setting(self) -> str:
+        """Chip size or context."""
+        return f"{'chip' if self.task.chip_size else 'context'} {self.recipe.side}"
 
     def truth(self, names: tuple[str, ...]) -> np.ndarray:
         """Index among these names of the true class of every query; -1: none of them."""
         index = [-1, *(names.index(n) if n in names else -1 for n in self.task.class_names)]
         return np.array(index)[self.labels]
 
-    def support(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def support(self, cells: Mapping[str, np.ndarray]) -> SupportEmbeddings:
         """Embed support examples as :func:`hyperspy_fewshot.classify` does.
 
         Parameters
         ----------
         cells
-            Where they lie on the grid, shape (n, 2).
-
-        Returns
-        -------
-        embeddings : numpy.ndarray
-            Shape (n or 8 n, d).
-        examples : numpy.ndarray
-            Which example each belongs to.
+            Their cells, shape (n, 2), by the name of the class.
         """
-        places, data = self._places(cells), self.task.signal.data
-        found, examples = [], []
-        for number, place in enumerate(map(tuple, places)):
-            region = data[self.grid.region_at(place)]
-            found.append(queries.embed_at(self.encoder, self.grid, [region], [place], None, None))
-            examples += [number] * len(found[-1])
-        return np.concatenate(found), np.array(examples)
-
-    def entries(self, cells: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Entry of every example, and class of every entry: those that overlap count as one."""
-        places = self._places(cells)
-        examples = [
-            Entry(int(k), locations=p[np.newaxis]) for p, k in zip(places, classes, strict=True)
-        ]
-        return _independent(examples, self.grid)
-
-    def _places(self, cells: np.ndarray) -> np.ndarray:
-        """Positions in the data, shape (n, 2), of cells of the grid."""
-        if isinstance(self.grid, PositionGrid):
-            return cells
-        return np.column_stack([self.grid.centre_pixels(axis)[cells[:, axis]] for axis in (0, 1)])
-
-
-def _lazily(task: Task, support: Any, **options: Any) -> FewShotResult:
-    return classify(task.signal, support, lazy_output=True, show_progressbar=False, **options)
+        rows, columns = (self.recipe.grid.locations(axis).tolist() for axis in (0, 1))
+        examples = {
+            name: [(columns[column], rows[row]) for row, column in places]
+            for name, places in cells.items()
+        }
+        return self.embedder.embed(SupportSet(examples), self.embeddings, show_progressbar=False)
 
 
 def intensity(chips: np.ndarray) -> np.ndarray:
@@ -245,10 +201,10 @@ BASELINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def encoders_for(kind: str, names: list[str], **options: Any) -> Iterator[tuple[str, Encoder]]:
-    """Names and encoders for a kind of data; without names all that are bundled."""
+    """Yield names and encoders for a kind of data; without names, all bundled ones."""
     for name in names or list_encoders(kind):
         bundled = name in list_encoders()
         encoder = get_encoder(name, **({} if bundled else options))
-        # What timm has is for images, as its input is.
+        # The networks of timm take images.
         if kind in encoder.kinds and not (kind == "spectrum" and name.startswith("timm:")):
             yield encoder.name, encoder

@@ -1,12 +1,14 @@
-"""The fair trial: draw support examples, classify the other queries, count."""
+"""The fair trial: draw support examples, classify all other queries, and score the labels."""
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from tasks import Embedded
 
 from hyperspy_fewshot import FewShotClassifier
+from hyperspy_fewshot.results.shots import SupportEmbeddings
 
 
 def trial(
@@ -17,12 +19,12 @@ def trial(
     Parameters
     ----------
     sources
-        Where the support of a draw is taken, by turns.
+        Where support examples come from; the draws take them in turn.
     targets
-        Where the queries are, embedded alike; the same object as its source
-        where support and queries come from the same data.
+        Where the queries are, embedded with the recipe of the source. The same
+        object as its source where support and queries share the data.
     shots
-        Numbers of shots; those of fewer shots are among those of more.
+        Numbers of shots; the examples of fewer shots are among those of more.
     n
         Number of draws.
 
@@ -40,42 +42,30 @@ def _judge(
 ) -> list[tuple[float, float]]:
     names = target.task.names_that_count(target.labels)
     names = tuple(n for i, n in enumerate(names) if (source.truth(names) == i).any())
+    truth = target.truth(names)
     drawn = draw(source.truth(names), len(names), max(shots), seed)
-    owner = np.repeat(np.arange(len(names)), [len(c) for c in drawn])
-    rank = np.concatenate([np.arange(len(c)) for c in drawn])
-    cells = np.concatenate(drawn)
-    embedded, examples = source.support(cells)
+    learnt = {"centre": source.recipe.centre, "feature_groups": source.recipe.feature_groups}
     figures = []
     for count in shots:
-        chosen = np.flatnonzero(rank < count)
-        wanted = np.isin(examples, chosen)
-        groups, classes = source.entries(cells[chosen], owner[chosen])
-        entries = groups[np.searchsorted(chosen, examples[wanted])]
-        keep = target.truth(names) >= 0
+        cells = [places[:count] for places in drawn]
+        keep = truth >= 0
         if source is target:
-            keep &= queries(keep.shape, cells[chosen], source.reach)
-        probabilities, found = predict(
-            embedded[wanted], entries, classes, names, source.centre, target.embeddings[keep],
-            blocks=source.encoder.blocks,
-        )  # fmt: skip
-        truth = target.truth(names)[keep]
-        figures.append(
-            (
-                balanced_accuracy(found, truth),
-                calibration_error(probabilities.max(axis=1), found == truth),
-            )
-        )
+            keep &= queries(keep.shape, np.concatenate(cells), source.reach)
+        support = source.support(dict(zip(names, cells, strict=True)))
+        probabilities, found = predict(support, names, target.embeddings[keep], **learnt)
+        error = calibration_error(probabilities.max(axis=1), found == truth[keep])
+        figures.append((balanced_accuracy(found, truth[keep]), error))
     return figures
 
 
 def draw(truth: np.ndarray, k: int, shots: int, seed: int) -> list[np.ndarray]:
-    """Support positions of every class, each of shape (shots, 2)."""
+    """Draw support positions for every class, each array of shape (shots, 2)."""
     rng = np.random.default_rng(seed)
     return [rng.permutation(np.argwhere(truth == i))[:shots] for i in range(k)]
 
 
 def queries(shape: tuple[int, int], support: np.ndarray, reach: int) -> np.ndarray:
-    """Cells farther than `reach` from every support position."""
+    """Cells that are more than `reach` cells away from every support position."""
     keep = np.ones(shape, bool)
     for row, column in support:
         near = (slice(max(i - reach, 0), i + reach + 1) for i in (row, column))
@@ -84,35 +74,29 @@ def queries(shape: tuple[int, int], support: np.ndarray, reach: int) -> np.ndarr
 
 
 def predict(
-    support: np.ndarray,
-    entries: np.ndarray,
-    entry_classes: np.ndarray,
-    names: tuple[str, ...],
-    centre: np.ndarray,
-    embeddings: np.ndarray,
-    blocks: tuple[int, ...] | None = None,
+    support: SupportEmbeddings, names: tuple[str, ...], embeddings: np.ndarray, **learnt: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (n, k) and labels (n,) of embeddings (n, d).
 
-    One number alone, such as the intensity, has no direction: the nearest mean
-    of a class decides, and there are no probabilities.
+    A single number, such as the intensity, has no direction. Then the nearest
+    class mean decides, and the probabilities are NaN.
     """
-    if support.shape[1] == 1:
-        classes = entry_classes[entries]
-        means = [support[classes == k, 0].mean() for k in range(len(names))]
+    if embeddings.shape[1] == 1:
+        classes = support.shot_classes[support.shots]
+        means = [support.embeddings[classes == k, 0].mean() for k in range(len(names))]
         found = abs(embeddings - np.array(means)).argmin(axis=1)
         return np.full((len(embeddings), len(names)), np.nan), found
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "With one example")
         classifier = FewShotClassifier.fit(
-            support, entries, entry_classes, names, centre=centre, blocks=blocks, reject=False
+            support.embeddings, support.shots, support.shot_classes, names, reject=False, **learnt
         )
     packed = classifier.predict(embeddings)
     return packed[:, :-2], packed[:, -2].astype(int)
 
 
 def balanced_accuracy(found: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over the classes of the share that is right."""
+    """Mean over the classes of the fraction of their queries with the right label."""
     return float(np.mean([(found == truth)[truth == k].mean() for k in np.unique(truth)]))
 
 

@@ -2,7 +2,7 @@
 
 Mark a handful of examples of each kind of region, and get a calibrated label map with
 statistics, from any HyperSpy signal, in memory or lazy. Installing the package is enough:
-every signal then has the method ``fewshot_classify``.
+every signal then has the methods ``fewshot_classify`` and ``fewshot_embed``.
 
 HyperSpy imports this module while ``hyperspy.api`` itself is being imported. Therefore only
 the standard library is used here, and each public name is imported when it is first asked
@@ -16,16 +16,19 @@ __version__ = "0.1.dev0"
 
 _HOMES = {
     "Encoder": "encoders",
-    "FewShotClassifier": "prototypes",
-    "FewShotResult": "result",
-    "SupportSet": "support",
+    "EmbeddingMap": "results.embedding_map",
+    "FewShotClassifier": "decision.classifier",
+    "FewShotResult": "results.result",
+    "SupportSet": "support.support_set",
     "classify": "classification",
+    "embed": "classification",
     "get_encoder": "encoders",
     "list_encoders": "encoders",
 }
 _SUBMODULES = ("data", "signals")
 
 __all__ = [
+    "EmbeddingMap",
     "Encoder",
     "FewShotClassifier",
     "FewShotResult",
@@ -33,6 +36,7 @@ __all__ = [
     "__version__",
     "classify",
     "data",
+    "embed",
     "get_encoder",
     "list_encoders",
     "signals",
@@ -61,7 +65,7 @@ try:
     _autoload.install()
 except Exception as error:  # an exception here would break ``import hyperspy.api``
     warnings.warn(
-        "hyperspy_fewshot could not add 'fewshot_classify' to the HyperSpy signals "
+        "hyperspy_fewshot could not add its methods to the HyperSpy signals "
         f"({type(error).__name__}: {error}); use hyperspy_fewshot.classify(signal, ...).",
         RuntimeWarning,
         stacklevel=2,

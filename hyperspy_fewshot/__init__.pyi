@@ -1,13 +1,15 @@
 from . import data, signals
-from .classification import classify
+from .classification import classify, embed
+from .decision.classifier import FewShotClassifier
 from .encoders import Encoder, get_encoder, list_encoders
-from .prototypes import FewShotClassifier
-from .result import FewShotResult
-from .support import SupportSet
+from .results.embedding_map import EmbeddingMap
+from .results.result import FewShotResult
+from .support.support_set import SupportSet
 
 __version__: str
 
 __all__ = [
+    "EmbeddingMap",
     "Encoder",
     "FewShotClassifier",
     "FewShotResult",
@@ -15,6 +17,7 @@ __all__ = [
     "__version__",
     "classify",
     "data",
+    "embed",
     "get_encoder",
     "list_encoders",
     "signals",

@@ -1,10 +1,10 @@
-"""Give every HyperSpy signal the method ``fewshot_classify``.
+"""Give every HyperSpy signal the methods ``fewshot_classify`` and ``fewshot_embed``.
 
 HyperSpy has no way to register a method for all signals, and it reads its extensions while
 ``hyperspy.api`` is being imported, before ``hyperspy.signal`` exists. The second entry point
 of this package has a dotted name, which makes Python import the package at that moment, and
 :func:`install` then waits for ``hyperspy.signal``: a finder at the head of ``sys.meta_path``
-lets the other finders find that module and attaches the method once it has been executed.
+lets the other finders find that module and attaches the methods once it has been executed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     import torch
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_fewshot import Encoder, FewShotClassifier, FewShotResult, SupportSet
+    from hyperspy_fewshot.decision.classifier import FewShotClassifier
+    from hyperspy_fewshot.embedding.recipe import Recipe
+    from hyperspy_fewshot.encoders import Encoder
+    from hyperspy_fewshot.results.embedding_map import EmbeddingMap
+    from hyperspy_fewshot.results.result import FewShotResult
+    from hyperspy_fewshot.support.support_set import SupportSet
 
-_METHOD = "fewshot_classify"
 _TARGET = "hyperspy.signal"
 _DISABLE = "HYPERSPY_FEWSHOT_DISABLE"
 
 
 def install() -> None:
-    """Attach the method to the HyperSpy signals, now or as soon as they exist.
+    """Attach the methods to the HyperSpy signals, now or as soon as they exist.
 
     The environment variable ``HYPERSPY_FEWSHOT_DISABLE=1`` prevents it.
     """
@@ -43,14 +47,14 @@ def install() -> None:
 
 
 class _SignalFinder:
-    """Finder that finds nothing itself and attaches the method after ``hyperspy.signal``.
+    """Finder that finds nothing itself and attaches the methods after ``hyperspy.signal``.
 
     If ``hyperspy.signal`` was already being executed when the finder was put in place, the
-    next import of any other module attaches the method.
+    next import of any other module attaches the methods.
     """
 
     def find_spec(self, fullname, path=None, target=None):
-        """Return the spec of ``hyperspy.signal`` with a loader that attaches the method."""
+        """Return the spec of ``hyperspy.signal`` with a loader that attaches the methods."""
         if fullname == _TARGET:
             return _attaching(self._find_elsewhere(fullname, path, target))
         if _base_signal() is not None:
@@ -68,7 +72,7 @@ class _SignalFinder:
 
 
 def _attaching(spec):
-    """Make the loader of a spec attach the method the next time that it executes a module."""
+    """Make the loader of a spec attach the methods the next time that it executes a module."""
     loader = getattr(spec, "loader", None)
     execute = getattr(loader, "exec_module", None)
     if execute is None:
@@ -91,24 +95,27 @@ def _base_signal() -> type | None:
 
 
 def _attach() -> None:
-    """Set the method on ``BaseSignal``, unless somebody else has one of that name."""
+    """Set the methods on ``BaseSignal``, unless somebody else has attributes of these names."""
     # A new list: removing from the old one would make an import that walks it skip a finder.
     sys.meta_path = [finder for finder in sys.meta_path if not isinstance(finder, _SignalFinder)]
     base_signal = _base_signal()
-    existing = getattr(base_signal, _METHOD, None)
-    if existing is not None and getattr(existing, "__module__", None) != __name__:
-        _warn(f"HyperSpy signals already have an attribute {_METHOD!r}, which is left as it is")
-        return
-    try:
-        setattr(base_signal, _METHOD, fewshot_classify)
-    except Exception as error:  # an exception here would break ``import hyperspy.api``
-        _warn(f"{_METHOD!r} could not be added ({type(error).__name__}: {error})")
+    for method in (fewshot_classify, fewshot_embed):
+        name = method.__name__
+        existing = getattr(base_signal, name, None)
+        if existing is not None and getattr(existing, "__module__", None) != __name__:
+            _warn(f"HyperSpy signals already have an attribute {name!r}, which is left as it is")
+            continue
+        try:
+            setattr(base_signal, name, method)
+        except Exception as error:  # an exception here would break ``import hyperspy.api``
+            _warn(f"{name!r} could not be added ({type(error).__name__}: {error})")
 
 
 def _warn(reason: str) -> None:
-    """Warn that the signals have not got the method, and name the function to use instead."""
+    """Warn that the signals lack a method, and name the functions to use instead."""
     warnings.warn(
-        f"hyperspy_fewshot: {reason}; use hyperspy_fewshot.classify(signal, support, ...).",
+        f"hyperspy_fewshot: {reason}; use hyperspy_fewshot.classify(signal, support, ...) and "
+        "hyperspy_fewshot.embed(signal, ...).",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -149,11 +156,10 @@ def fewshot_classify(
         - a signal or an array of ready examples (chips, patterns or spectra), also from
           another data set.
 
-        A :class:`~hyperspy_fewshot.SupportSet` holds the same. What was learnt on other data
-        of the same kind is used again, with all its settings, by giving the
-        :class:`~hyperspy_fewshot.FewShotResult` or its
-        :class:`~hyperspy_fewshot.FewShotClassifier`; an argument that contradicts these
-        settings is an error.
+        A :class:`~hyperspy_fewshot.SupportSet` holds the same. A
+        :class:`~hyperspy_fewshot.FewShotResult` or
+        :class:`~hyperspy_fewshot.FewShotClassifier` from other data of the same kind is used
+        again with all its settings; an argument that contradicts these settings is an error.
     encoder
         What turns a chip, pattern or spectrum into an embedding: a name from
         :func:`~hyperspy_fewshot.list_encoders`, an :class:`~hyperspy_fewshot.Encoder`, a
@@ -171,8 +177,8 @@ def fewshot_classify(
         data inform each label; 1 is the position alone. By default it is chosen from how well
         neighbours predict each other.
     reject
-        Whether what resembles no class is rejected (label -1) rather than given a class. A
-        floating point number is the significance level to reject at.
+        Whether queries that resemble no class are rejected (label -1) rather than given a
+        class. A float is the significance level of the rejection.
     navigation_mask
         What to leave out (label -2): True where masked, as everywhere in HyperSpy. A signal,
         or an array in HyperSpy's order (x, y). For an image, a mask of the image itself.
@@ -190,11 +196,13 @@ def fewshot_classify(
     Returns
     -------
     FewShotResult
-        The label map in ``labels``, with ``probabilities``, ``confidence``, ``statistics``
-        and what else follows from it.
+        The label map in ``labels``, with ``probabilities``, ``confidence`` and
+        ``statistics``. More examples are added with its method ``update``, which takes a
+        fraction of a second.
 
     See Also
     --------
+    fewshot_embed : The first of the two stages alone, without labels.
     hyperspy_fewshot.classify : The same as a function.
 
     Examples
@@ -227,4 +235,75 @@ def fewshot_classify(
         device=device,
         lazy_output=lazy_output,
         show_progressbar=show_progressbar,
+    )
+
+
+def fewshot_embed(
+    self: BaseSignal,
+    *,
+    encoder: str | os.PathLike | Encoder | torch.nn.Module | Callable | None = None,
+    chip_size: int | None = None,
+    stride: int | None = None,
+    context: int | None = None,
+    navigation_mask: BaseSignal | np.ndarray | None = None,
+    signal_mask: BaseSignal | np.ndarray | None = None,
+    device: str | torch.device | None = None,
+    lazy_output: bool | None = None,
+    show_progressbar: bool | None = None,
+    recipe: Recipe | None = None,
+) -> EmbeddingMap:
+    """Embed every query of the signal, without labels.
+
+    This is the slow stage of :meth:`fewshot_classify`. Its result can be classified as often
+    as wanted, each time in a fraction of a second, and it can be saved. The signal itself is
+    not changed.
+
+    Parameters
+    ----------
+    encoder, stride, context, navigation_mask, signal_mask, device
+        As in :meth:`fewshot_classify`.
+    chip_size
+        Side of the chips in pixels. By default it is chosen for an image: five periods of the
+        lattice that the image shows (at least 56 pixels), else 64 pixels, and at most a quarter
+        of the image. The frames of a stack are by default not cut into chips.
+    lazy_output
+        Whether the embeddings are lazy. By default they are if the signal is.
+    show_progressbar
+        Whether to show a progress bar. By default as set in HyperSpy's preferences.
+    recipe
+        The ``recipe`` of an embedding map of other data of the same kind, to embed these data
+        in the same way. By default it is learnt from a sample of these data.
+
+    Returns
+    -------
+    EmbeddingMap
+        The embeddings, with the method ``classify``.
+
+    See Also
+    --------
+    fewshot_classify : Both stages in one pass over the data.
+    hyperspy_fewshot.embed : The same as a function.
+
+    Examples
+    --------
+    >>> import hyperspy.api as hs
+    >>> s = hs.load("scan.zspy", lazy=True)
+    >>> embedding_map = s.fewshot_embed()
+    >>> embedding_map.save("embeddings.zspy")
+    >>> result = embedding_map.classify({"matrix": [(10, 20)], "precipitate": [(40, 60)]})
+    """
+    from hyperspy_fewshot.classification import embed
+
+    return embed(
+        self,
+        encoder=encoder,
+        chip_size=chip_size,
+        stride=stride,
+        context=context,
+        navigation_mask=navigation_mask,
+        signal_mask=signal_mask,
+        device=device,
+        lazy_output=lazy_output,
+        show_progressbar=show_progressbar,
+        recipe=recipe,
     )

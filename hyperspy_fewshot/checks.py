@@ -1,24 +1,21 @@
 """What a call must satisfy before any data are read."""
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hyperspy.exceptions import SignalDimensionError
 from hyperspy.signal import BaseSignal
 
+from hyperspy_fewshot.decision.classifier import FewShotClassifier
+from hyperspy_fewshot.embedding.recipe import Recipe
+from hyperspy_fewshot.encoders import get_encoder
+from hyperspy_fewshot.support.rois import step
+
 
 def check_signal(signal: Any) -> None:
-    """Refuse what cannot be classified.
-
-    Raises
-    ------
-    TypeError
-        If it is no HyperSpy signal, or its data are complex, RGB or ragged.
-    hyperspy.exceptions.SignalDimensionError
-        If the signal dimension is not 1 or 2.
-    ValueError
-        If it is a single spectrum, or empty.
-    """
+    """Refuse what cannot be classified: TypeError, SignalDimensionError or ValueError."""
     if not isinstance(signal, BaseSignal):
         raise TypeError(
             f"A HyperSpy signal is needed, got {type(signal).__name__}; wrap an image as "
@@ -64,22 +61,9 @@ def kind_of(signal: BaseSignal, chip_size: int | None) -> str:
 
 
 def check_numbers(
-    kind: str,
-    *,
-    chip_size: int | None,
-    stride: int | None,
-    context: int | None,
-    reject: bool | float,
+    kind: str, *, chip_size: int | None, stride: int | None, context: int | None
 ) -> None:
-    """Refuse sizes and levels that are out of range.
-
-    Raises
-    ------
-    TypeError
-        If a size is not an integer, or `reject` neither boolean nor number.
-    ValueError
-        If a value is out of range, or has no meaning for the kind of data.
-    """
+    """Refuse sizes that are no integers, out of range, or without meaning for the kind of data."""
     for name, value in (("chip_size", chip_size), ("stride", stride), ("context", context)):
         if value is None:
             continue
@@ -100,11 +84,15 @@ def check_numbers(
                     f"{name} is for images; what is classified here is the {kind} at every "
                     "navigation position."
                 )
-    accepted = f"reject={reject!r} must be True, False, or a level between 0 and 1."
-    if not isinstance(reject, bool | int | float):
-        raise TypeError(accepted)
-    if not isinstance(reject, bool) and not 0 < reject < 1:
-        raise ValueError(accepted)
+
+
+def check_sides(shape: tuple[int, ...], **sides: int | None) -> None:
+    """Refuse a chip size or a stride [px] that is larger than an image of a shape."""
+    for name, side in sides.items():
+        if side is not None and side > min(shape):
+            raise ValueError(
+                f"{name}={side} px is larger than the image, {shape[1]} x {shape[0]} px."
+            )
 
 
 def plain(value: Any) -> Any:
@@ -112,68 +100,103 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def as_mask(
-    mask: Any, navigation_shape: tuple[int, ...], signal_shape: tuple[int, ...], name: str
-) -> np.ndarray:
-    """Turn a mask into a boolean array in array order.
+def shapes(signal: BaseSignal) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Navigation and signal shape of a signal in array order."""
+    axes = signal.axes_manager
+    return tuple(axes.navigation_shape[::-1]), tuple(axes.signal_shape[::-1])
 
-    Parameters
-    ----------
-    mask
-        A signal, or an array in HyperSpy's order (x, y).
-    navigation_shape, signal_shape
-        Shapes in HyperSpy's order. Where there are both, as in a stack of
-        images, a mask of the signal shape alone holds for all frames, and one
-        of the navigation shape alone for whole frames.
-    name
-        For the message.
 
-    Returns
-    -------
-    numpy.ndarray
-        Boolean, shape (*navigation, *signal) in array order, read-only.
+def file_name(signal: BaseSignal) -> str:
+    """Name of the file that a signal was loaded from; empty if it was not loaded."""
+    for first in ("original_", ""):
+        keys = (f"{first}{key}" for key in ("folder", "filename", "extension"))
+        folder, name, suffix = (signal.tmp_parameters.get_item(k, default="") for k in keys)
+        if name:
+            return repr(str(Path(folder) / f"{name}{suffix}"))
+    return ""
 
-    Raises
-    ------
-    TypeError
-        If it is neither boolean nor a number.
-    ValueError
-        If the shape does not fit.
+
+def signal_axis(signal: BaseSignal, kind: str) -> tuple[Any, ...]:
+    """First value, scale and units of the signal axis; of images and patterns without the first."""
+    axis = signal.axes_manager.signal_axes[0]
+    first = (float(axis.axis[0]),) if kind == "spectrum" else ()
+    return (*first, step(axis), str(axis.units))
+
+
+def recipe_of(classifier: FewShotClassifier, reject: bool | float) -> Recipe:
+    """Return the recipe of a classifier that is used again.
+
+    Raises ValueError if the recipe is incomplete, or `reject` contradicts the classifier.
     """
-    is_signal = isinstance(mask, BaseSignal)
-    data = np.asarray(mask.data if is_signal else mask)
-    if data.dtype.kind not in "buif":
-        raise TypeError(f"{name} must hold True or False, got {type(mask).__name__} {data.dtype}.")
-    full = navigation_shape[::-1] + signal_shape[::-1]
-    for nav, sig in (
-        (navigation_shape, signal_shape),
-        ((), signal_shape),
-        (navigation_shape, ()),
-    ):
-        fits = data.shape == (nav[::-1] + sig[::-1] if is_signal else nav + sig)
-        if data.shape and fits:
-            if not is_signal:
-                data = data.transpose(*range(len(nav))[::-1], *range(len(nav), data.ndim)[::-1])
-            spread = nav[::-1] or (1,) * len(navigation_shape)
-            spread += sig[::-1] or (1,) * len(signal_shape)
-            return np.broadcast_to(data.astype(bool).reshape(spread), full)
-    raise ValueError(_misfit(data.shape, navigation_shape + signal_shape, full, name, is_signal))
+    check_complete(classifier.recipe)
+    if reject is not True:
+        _check_same("reject", reject, classifier.reject)
+    return classifier.recipe
 
 
-def _misfit(
-    shape: tuple[int, ...],
-    expected: tuple[int, ...],
-    in_array: tuple[int, ...],
-    name: str,
-    is_signal: bool,
-) -> str:
-    """What to say of a mask whose shape does not fit."""
-    if is_signal:
-        return f"{name} is a signal with data of shape {shape}; the data to mask have {in_array}."
-    message = (
-        f"{name} has shape {shape}, {expected} is needed (HyperSpy's order, x first; True leaves "
-        "out)."
-    )
-    if shape and shape == in_array:
-        message += f" This is the order of arrays: pass hs.signals.BaseSignal(mask) as {name}."
-    return message
+def check_complete(recipe: Any) -> None:
+    """Refuse what is no recipe, and a recipe without its encoder."""
+    if not isinstance(recipe, Recipe) or not recipe.complete:
+        raise ValueError(
+            "The encoder is missing (foreign encoders are not saved), so that this cannot be used "
+            "again. Classify from result.support with encoder=... instead."
+        )
+
+
+def check_recipe(
+    signal: BaseSignal, kind: str, recipe: Recipe, encoder: Any, given: dict[str, Any]
+) -> None:
+    """Refuse data of another kind than a recipe is for, and arguments that contradict it.
+
+    `given` holds chip size, context and signal mask as given; None is no contradiction.
+    """
+    grid = recipe.grid
+    if kind != grid.kind:
+        raise ValueError(f"The recipe was learnt on {grid.kind} data, these are {kind} data.")
+    learnt = grid.settings()
+    for name, value in given.items():
+        if value is not None and name in learnt:
+            _check_same(name, value, learnt[name])
+    for part in recipe.parts:
+        asked = part.encoder if encoder is None else get_encoder(encoder)
+        if encoder is not None and asked.sha256 not in (part.origin, part.encoder.sha256):
+            raise ValueError(
+                f"encoder={asked.name!r} is another one than the recipe was learnt with "
+                f"({part.encoder.name!r}). Leave encoder out, or classify from a support set."
+            )
+    _check_signal_axis(signal, kind, recipe)
+
+
+def _check_same(name: str, value: Any, learnt: Any) -> None:
+    same = np.array_equal(value, learnt) if name == "signal_mask" else value == learnt
+    if not same:
+        shown = "another one" if name == "signal_mask" else repr(value)
+        raise ValueError(
+            f"{name}={shown} contradicts what the classifier learnt with ({learnt!r}). Leave "
+            f"{name} out, or classify from a support set."
+        )
+
+
+def _check_signal_axis(signal: BaseSignal, kind: str, recipe: Recipe) -> None:
+    shape, grid = shapes(signal)[1], recipe.grid
+    *first, scale, units = signal_axis(signal, kind)
+    *learnt_first, learnt_scale, learnt_units = recipe.signal_axis
+    same = units == learnt_units and np.isclose(scale, learnt_scale, rtol=0.01, atol=0)
+    if kind != "image" and shape != grid.signal_shape:
+        raise ValueError(
+            f"The recipe was learnt on {kind} data of shape {grid.signal_shape}, these have {shape}."
+        )
+    if kind == "spectrum":
+        apart = abs(first[0] - learnt_first[0]) + abs(scale - learnt_scale) * (shape[0] - 1)
+        if not same or apart > abs(scale) / 2:
+            raise ValueError(
+                f"The recipe was learnt on an axis from {learnt_first[0]:g} in steps of "
+                f"{learnt_scale:g} {learnt_units}, this one goes from {first[0]:g} in steps of "
+                f"{scale:g} {units}. Interpolate the data first."
+            )
+    elif not same:
+        warnings.warn(
+            f"The recipe was learnt at {learnt_scale:g} {learnt_units} per pixel, these data have "
+            f"{scale:g} {units}.",
+            stacklevel=7,
+        )

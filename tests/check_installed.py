@@ -12,6 +12,7 @@ from pathlib import Path
 import hyperspy.api as hs
 import numpy as np
 
+METHODS = ("fewshot_classify", "fewshot_embed")
 CORE = ["BaseSignal", "Signal1D", "Signal2D", "ComplexSignal1D", "ComplexSignal2D"]
 EXSPY = {
     "EELS": "EELSSpectrum",
@@ -22,8 +23,9 @@ LABEL_MAPS = {"LabelMap", "LazyLabelMap", "LabelMap1D", "LazyLabelMap1D"}
 
 
 def check_classes():
-    assert callable(hs.signals.BaseSignal.fewshot_classify)
-    assert callable(hs.signals.Signal2D.fewshot_classify)
+    for method in METHODS:
+        assert callable(getattr(hs.signals.BaseSignal, method))
+        assert callable(getattr(hs.signals.Signal2D, method))
     signals = [getattr(hs.signals, name)(np.zeros((2, 3, 4))) for name in CORE]
     for signal_type, name in EXSPY.items():
         signal = hs.signals.Signal1D(np.zeros((2, 3, 4)))
@@ -32,9 +34,10 @@ def check_classes():
         signals.append(signal)
     for signal in signals:
         for variant in (signal, signal.as_lazy(), signal.T, signal.deepcopy()):
-            assert callable(variant.fewshot_classify), type(variant)
-            assert "support" in variant.fewshot_classify.__doc__, type(variant)
-            assert "fewshot_classify" in dir(variant), type(variant)
+            for method in METHODS:
+                assert callable(getattr(variant, method)), type(variant)
+                assert "encoder" in getattr(variant, method).__doc__, type(variant)
+                assert method in dir(variant), type(variant)
 
 
 def check_package():
@@ -54,4 +57,4 @@ def check_package():
 check_classes()
 location = check_package()
 assert "torch" not in sys.modules, "torch was imported"
-print(f"fewshot_classify is on every signal, from {location}")
+print(f"{' and '.join(METHODS)} are on every signal, from {location}")

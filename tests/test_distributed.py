@@ -1,13 +1,7 @@
 """With a client active everything runs on its workers, and comes out as on threads."""
 
-import os
-import platform
 import re
-import signal
-import time
 import warnings
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import hyperspy.api as hs
@@ -15,25 +9,28 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from hyperspy_fewshot import FewShotResult, data, embed, get_encoder
-from hyperspy_fewshot.encoders import threads, weights
+from hyperspy_fewshot import EmbeddingMap, FewShotResult, data, get_encoder
+from hyperspy_fewshot.encoders import weights
+from hyperspy_fewshot.grids import chips, positions
 
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
 
 # Specimen, chunks in the file (rows and columns of the image or scan), arguments.
 CASES = {
-    "image": (lambda: data.heterostructure((160, 192)), (64, 50), {"chip_size": 32, "stride": 8}),
-    "patterns": (lambda: data.diffraction_scan((8, 11)), (3, 8), {}),
+    "image": (lambda: data.heterostructure((128, 160)), (64, 50), {"chip_size": 32, "stride": 12}),
+    "patterns": (lambda: data.diffraction_scan((8, 11)), (3, 8), {"encoder": "pca"}),
     "spectra": (lambda: data.eds_spectrum_image((20, 38)), (7, 15), {"context": 3}),
 }
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_blocks():
-    """Several blocks of what is small."""
+    """Several blocks, and a sample that is a part, of what is small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed, "_BLOCK_BYTES", 100_000)
-        patch.setattr(embed, "_BLOCK_CHIPS", 2)
+        patch.setattr(chips, "_BLOCK_CHIPS", 2)
+        patch.setattr(positions, "_BLOCK_BYTES", 200_000)
+        patch.setattr(chips.ChipGrid, "sample_size", 64)
+        patch.setattr(positions.PositionGrid, "sample_size", 64)
         yield
 
 
@@ -50,6 +47,14 @@ def client():
 
 
 @pytest.fixture(scope="module")
+def supports():
+    return {
+        name: make().support(2, margin=8 if name == "image" else 1)
+        for name, (make, _, _) in CASES.items()
+    }
+
+
+@pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A folder with every specimen, in both formats."""
     folder = tmp_path_factory.mktemp("files")
@@ -61,17 +66,13 @@ def files(tmp_path_factory):
     return folder
 
 
-def support_of(name):
-    return CASES[name][0]().support(2, margin=8 if name == "image" else 1)
-
-
 @pytest.fixture(scope="module")
-def expected(files):
+def expected(files, supports):
     """What threads make of every specimen."""
     with dask.config.set(scheduler="threads"):
         return {
             name: hs.load(files / f"{name}.zspy", lazy=True)
-            .fewshot_classify(support_of(name), **kwargs)
+            .fewshot_classify(supports[name], **kwargs)
             .compute()
             for name, (_, _, kwargs) in CASES.items()
         }
@@ -81,35 +82,47 @@ def assert_same(result, expected):
     for name in ("labels", "probabilities", "confidence"):
         found, wanted = (getattr(each, name).data for each in (result, expected))
         assert type(found) is np.ndarray
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=0 if name == "labels" else 1e-6)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=0 if name == "labels" else 1e-5)
 
 
 def warned_of_graphs_over(size):
     return dask.config.set({"distributed.admin.large-graph-warning-threshold": size})
 
 
-@pytest.mark.parametrize("suffix", ["zspy", "hspy"])
-@pytest.mark.parametrize("name", CASES)
-def test_results_are_those_of_threads(client, files, expected, name, suffix):
-    result = hs.load(files / f"{name}.{suffix}", lazy=True).fewshot_classify(expected[name])
+@pytest.mark.parametrize(
+    ("name", "suffix", "show"),
+    [
+        ("image", "zspy", True),
+        ("patterns", "hspy", True),
+        ("spectra", "zspy", True),
+        ("spectra", "hspy", False),
+    ],
+)
+def test_results_are_those_of_threads(client, files, supports, expected, name, suffix, show):
+    lazy = hs.load(files / f"{name}.{suffix}", lazy=True)
+    options = {**CASES[name][2], "show_progressbar": show}
+    result = lazy.fewshot_classify(supports[name], **options)
     assert result.labels.data.npartitions > 3
-    assert_same(result.compute(), expected[name])
+    assert_same(result.compute(show_progressbar=show), expected[name])
     assert len(np.unique(result.labels.data)) > 1
 
 
-def test_learning_reads_on_the_workers(client, files, expected):
-    lazy = hs.load(files / "spectra.hspy", lazy=True)
-    result = lazy.fewshot_classify(support_of("spectra"), context=3).compute()
-    assert_same(result, expected["spectra"])
+def test_the_bar_of_the_cluster_is_shown_if_one_is_asked_for(client, files, expected, capfd):
+    for show in (False, True):
+        capfd.readouterr()
+        lazy = hs.load(files / "spectra.zspy", lazy=True)
+        result = lazy.fewshot_classify(expected["spectra"], show_progressbar=False)
+        result.compute(show_progressbar=show)
+        assert ("Classifying: 100%" in capfd.readouterr().err) is show
+        assert_same(result, expected["spectra"])
 
 
 def test_the_network_is_built_once_in_every_worker(client, files, expected):
-    for _ in range(2):
-        hs.load(files / "image.zspy", lazy=True).fewshot_classify(expected["image"]).compute()
+    hs.load(files / "image.zspy", lazy=True).fewshot_classify(expected["image"]).compute()
     built = client.run(lambda: weights._built.cache_info()).values()
     assert [info.misses for info in built] == [1, 1]
     # Both have worked with it.
-    assert all(info.hits > 1 for info in built)
+    assert all(info.hits > 0 for info in built)
 
 
 @pytest.mark.parametrize(
@@ -127,24 +140,46 @@ def test_nothing_large_is_in_the_graph(client, files, expected, name, limit, lef
         hs.load(files / f"{name}.zspy", lazy=True).fewshot_classify(expected[name]).compute()
 
 
-def test_data_in_memory_are_sent(client, files, expected):
+def test_data_in_memory_are_classified_too(client, files, expected):
     loaded = hs.load(files / "spectra.zspy")
-    with warned_of_graphs_over(300_000), pytest.warns(UserWarning, match="Sending large graph"):
-        result = loaded.fewshot_classify(expected["spectra"])
-    assert_same(result, expected["spectra"])
+    assert_same(loaded.fewshot_classify(expected["spectra"]), expected["spectra"])
 
 
-def test_results_save_and_load(client, files, expected, tmp_path):
+def test_results_are_saved_and_loaded_and_spectra_averaged(client, files, expected, tmp_path):
     lazy = hs.load(files / "spectra.zspy", lazy=True)
-    lazy.fewshot_classify(expected["spectra"]).save(tmp_path / "labels.zspy")
+    result = lazy.fewshot_classify(expected["spectra"])
+    result.save(tmp_path / "labels.zspy")
     assert_same(FewShotResult.load(tmp_path / "labels.zspy"), expected["spectra"])
+    values = lazy.data.compute(scheduler="threads")
+    for mean, name in zip(result.class_signals().data, result.class_names, strict=True):
+        np.testing.assert_allclose(mean, values[result.mask(name).data].mean(axis=0))
+
+
+def test_embedding_maps_are_saved_loaded_and_classified(
+    client, files, supports, expected, tmp_path
+):
+    lazy = hs.load(files / "spectra.zspy", lazy=True)
+    lazy.fewshot_embed(context=3).save(tmp_path / "map.zspy")
+    loaded = EmbeddingMap.load(tmp_path / "map.zspy", signal=lazy, lazy=True)
+    result = loaded.classify(supports["spectra"]).compute()
+    assert (result.labels.data == expected["spectra"].labels.data).mean() >= 0.99
+
+
+def test_one_more_example_gives_the_same_as_on_threads(client, files, expected):
+    lazy = hs.load(files / "spectra.hspy", lazy=True)
+    result = lazy.fewshot_classify(expected["spectra"].support, context=3).compute()
+    name = result.class_names[0]
+    more = {name: [(37, 19)]}
+    with dask.config.set(scheduler="threads"):
+        wanted = expected["spectra"].update(more)
+    assert_same(result.update(more), wanted)
 
 
 def test_files_are_classified_inside_tasks(client, files, expected, tmp_path):
     classifier = expected["spectra"].classifier
 
     def classify_file(path):
-        result = hs.load(path, lazy=True).fewshot_classify(classifier)
+        result = hs.load(path, lazy=True).fewshot_classify(classifier, show_progressbar=True)
         result.save(tmp_path / f"{path.name}.zspy", overwrite=True)
 
     # As many as there are workers, each of which waits for blocks.
@@ -154,77 +189,14 @@ def test_files_are_classified_inside_tasks(client, files, expected, tmp_path):
         assert_same(FewShotResult.load(tmp_path / f"{path.name}.zspy"), expected["spectra"])
 
 
-def test_class_signals_and_embeddings(client, files, expected):
-    lazy = hs.load(files / "spectra.hspy", lazy=True)
-    result = lazy.fewshot_classify(expected["spectra"])
-    embeddings = expected["spectra"].embeddings.data.compute(scheduler="threads")
-    result.embeddings.compute()
-    np.testing.assert_allclose(result.embeddings.data, embeddings, atol=1e-6)
-    means = result.class_signals().data
-    for mean, name in zip(means, result.class_names, strict=True):
-        mask = result.mask(name).data
-        np.testing.assert_allclose(mean, hs.load(files / "spectra.hspy").data[mask].mean(axis=0))
-
-
-def test_workers_keep_freed_memory_and_this_process_is_left_alone(client, files, expected):
-    hs.load(files / "image.zspy", lazy=True).fewshot_classify(expected["image"]).compute()
-    asked = client.run(lambda: threads.keep_freed_memory.cache_info().misses)
-    assert set(asked.values()) == {1}
-    kept = client.run(lambda: threads.keep_freed_memory())
-    assert set(kept.values()) == {platform.libc_ver()[0] == "glibc"}
-    assert not threads.keep_freed_memory()
-
-
-def test_own_weights_that_a_worker_does_not_see(client, files, tmp_path):
+def test_own_weights_that_a_worker_does_not_see(client, files, supports, tmp_path):
     path = tmp_path / "mine.safetensors"
     state = load_file(weights.bundled_weights("stem"))
     save_file({name: values * 1.001 for name, values in state.items()}, path)
-    lazy = hs.load(files / "patterns.zspy", lazy=True)
+    lazy = hs.load(files / "image.zspy", lazy=True)
     encoder = get_encoder("stem", weights=path)
-    result = lazy.fewshot_classify(support_of("patterns"), encoder=encoder)
+    result = lazy.fewshot_classify(supports["image"], **CASES["image"][2], encoder=encoder)
     path.unlink()
     message = rf"no weights at '{re.escape(str(path.resolve()))}' on .* Every dask worker"
     with pytest.raises(FileNotFoundError, match=message):
         result.compute()
-
-
-def test_a_client_in_this_process(files, expected):
-    with (
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
-        ) as cluster,
-        distributed.Client(cluster),
-    ):
-        result = hs.load(files / "image.hspy", lazy=True).fewshot_classify(expected["image"])
-        assert_same(result.compute(), expected["image"])
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="processes cannot be killed this way")
-def test_a_killed_worker_costs_a_retry(client, files, expected, tmp_path):
-    def read(block, block_info=None):
-        # Every reading leaves a file that tells what was read, and by whom.
-        chunk = "-".join(map(str, block_info[0]["chunk-location"]))
-        (tmp_path / f"{chunk}.{os.getpid()}.{time.monotonic_ns()}").touch()
-        time.sleep(0.05)
-        return block
-
-    lazy = hs.load(files / "spectra.zspy", lazy=True)
-    lazy.data = lazy.data.rechunk((3, 7, -1)).map_blocks(
-        read, dtype=lazy.data.dtype, meta=np.empty((0, 0, 0), lazy.data.dtype)
-    )
-    result = lazy.fewshot_classify(expected["spectra"])
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(result.compute)
-        while len(readings := os.listdir(tmp_path)) < 10:
-            assert not running.done()
-            time.sleep(0.01)
-        victim = int(max(readings, key=lambda name: int(name.split(".")[2])).split(".")[1])
-        os.kill(victim, signal.SIGKILL)
-        running.result(timeout=60)
-    assert_same(result, expected["spectra"])
-    read = [name.split(".") for name in os.listdir(tmp_path)]
-    chunks = Counter(chunk for chunk, *_ in read)
-    assert len(chunks) == 7 * 6
-    assert len({pid for _, pid, _ in read}) > 1
-    # What had come back is not read again.
-    assert len(chunks) < chunks.total() < 1.5 * len(chunks)

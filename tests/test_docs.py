@@ -19,6 +19,7 @@ def blocks(page):
     return [(kind, textwrap.dedent(code)) for kind, _, code in _BLOCK.findall(text)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["diffraction_scan", "image", "spectrum_image"])
 def test_example_writes_a_picture_and_prints_statistics(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -29,6 +30,7 @@ def test_example_writes_a_picture_and_prints_statistics(name, tmp_path, monkeypa
     assert len(path.read_text(encoding="utf-8").splitlines()) < 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "least"), [("first_label_map.rst", 15), ("encoders.rst", 5)])
 def test_code_of_a_page_runs_in_order(page, least, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

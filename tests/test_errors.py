@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hyperspy.exceptions import SignalDimensionError
 
-from hyperspy_fewshot import FewShotResult, SupportSet, classify
+from hyperspy_fewshot import FewShotResult, SupportSet, classify, embed
 
 pytestmark = pytest.mark.filterwarnings("ignore:With one example a class:UserWarning")
 
@@ -57,9 +57,10 @@ IMAGE = {"a": [(10, 10), (12, 30)], "b": [(60, 10), (65, 30)]}
 SCAN = {"a": [(0, 0), (1, 1)], "b": [(5, 5), (6, 4)]}
 
 
-def test_these_data_cannot_be_read():
+@pytest.mark.parametrize("call", [lambda s: s.fewshot_classify(IMAGE), lambda s: s.fewshot_embed()])
+def test_these_data_cannot_be_read(call):
     with pytest.raises(AssertionError, match="data were read"):
-        image().fewshot_classify(IMAGE)
+        call(image())
 
 
 class TestSignal:
@@ -83,6 +84,8 @@ class TestSignal:
     def test_that_cannot_be_classified(self, signal, error, match):
         with pytest.raises(error, match=match):
             classify(signal, IMAGE)
+        with pytest.raises(error, match=match):
+            embed(signal)
 
     def test_rgb(self):
         signal = hs.signals.Signal1D(np.zeros((9, 9, 3), np.uint8))
@@ -92,7 +95,8 @@ class TestSignal:
         # What the message says works.
         signal.change_dtype("uint8")
         grey = signal.mean(-1).as_signal2D((0, 1))
-        assert grey.fewshot_classify({"a": (1, 1), "b": (7, 7)}).labels.data.ndim == 2
+        result = grey.fewshot_classify({"a": (1, 1), "b": (7, 7)}, encoder="pca")
+        assert result.labels.data.ndim == 2
 
     def test_ragged(self):
         ragged = np.empty(2, dtype=object)
@@ -118,7 +122,7 @@ class TestSupport:
             (
                 {"a": (1, 2)},
                 ValueError,
-                r"at least two classes, got \['a'\]. Give examples of what",
+                r"at least two classes, got \['a'\]. Add another class",
             ),
             ({"a": (1, 2), "b": []}, ValueError, "Class 'b' has no examples; give at least one"),
             ({1: (1, 2), 2: (3, 4)}, TypeError, "Class names are strings, got 1"),
@@ -182,7 +186,7 @@ class TestSupport:
             (roi.CircleROI(-9.0, 4.0, 3.0), "CircleROI.* lies outside the data"),
             (roi.PolygonROI([(50, 1), (60, 1), (55, 9)]), "PolygonROI.* lies outside the data"),
             (roi.SpanROI(10.0, 20.0), "SpanROI.* lies outside the data"),
-            ((0, roi.SpanROI(1.0, 2.0)), r"\(navigation index, roi\) is for stacks of images"),
+            ((0, roi.SpanROI(1.0, 2.0)), r"\(navigation index, ROI\) is for stacks of images"),
             (np.zeros((3, 29)), r"of shape \(3, 29\) do not match the spectra of the data"),
             (hs.signals.Signal2D(np.zeros((3, 30))), "has 2 signal dimensions, spectra have 1"),
             (np.full(30, np.inf), "ready examples must be finite"),
@@ -285,6 +289,9 @@ class TestArguments:
     def test_of_images(self, options, error, match):
         with pytest.raises(error, match=match):
             image().fewshot_classify(IMAGE, **options)
+        if "reject" not in options:
+            with pytest.raises(error, match=match):
+                image().fewshot_embed(**options)
 
     @pytest.mark.parametrize(
         ("options", "error", "match"),
@@ -316,6 +323,8 @@ class TestArguments:
     def test_of_scans(self, options, error, match):
         with pytest.raises(error, match=match):
             spectra().fewshot_classify(SCAN, **options)
+        with pytest.raises(error, match=match):
+            spectra().fewshot_embed(**options)
 
     def test_stride_of_patterns(self):
         with pytest.raises(ValueError, match="stride is for images; .* the pattern at every"):
@@ -323,11 +332,13 @@ class TestArguments:
 
 
 class TestResult:
-    @pytest.fixture
-    def result(self):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def result(cls):
         values = np.random.default_rng(0).random((30, 40))
         signal = hs.signals.Signal2D(values)
-        return signal.fewshot_classify({"a": [(5, 5), (9, 20)], "b": [(30, 5), (33, 20)]})
+        support = {"a": [(5, 5), (9, 20)], "b": [(30, 5), (33, 20)]}
+        return signal.fewshot_classify(support, encoder="pca")
 
     def test_mask(self, result):
         with pytest.raises(ValueError, match="no class 'c'; classes are .'a', 'b'."):
@@ -352,7 +363,7 @@ class TestResult:
         with pytest.raises(FileNotFoundError, match="There is no file .*nothing.hspy"):
             FewShotResult.load(tmp_path / "nothing.hspy")
         result.labels.save(tmp_path / "map.hspy")
-        with pytest.raises(ValueError, match=r"'map.hspy' holds no few-shot result; result.save"):
+        with pytest.raises(ValueError, match="'map.hspy' holds no few-shot result"):
             FewShotResult.load(tmp_path / "map.hspy")
 
     def test_class_signals_of_a_loaded_result(self, result, tmp_path):
@@ -392,7 +403,9 @@ class TestNotFinite:
         signal = hs.signals.Signal2D(values)
         signal = signal.as_lazy() if lazily else signal
         support = {"dark": [(8, 8), (12, 30)], "bright": [(45, 6), (45, 34)]}
-        result = signal.fewshot_classify(support, chip_size=8, stride=4, lazy_output=True)
+        result = signal.fewshot_classify(
+            support, chip_size=8, stride=4, encoder="pca", lazy_output=True
+        )
         with pytest.warns(UserWarning, match="4 of 154 queries hold NaN"):
             result.compute()
         # Chips begin at -2, 2, 6, ... px and are 8 px long: two rows, two columns hold the pixel.
@@ -418,3 +431,57 @@ class TestNotFinite:
         signal = hs.signals.Signal1D(np.full((6, 7, 30), np.nan))
         with pytest.raises(ValueError, match="all data are masked or not finite"):
             signal.fewshot_classify(SCAN)
+
+
+class TestUnreadable:
+    """A chunk that cannot be read is named, and what is lazy stays so."""
+
+    @pytest.fixture
+    def damaged(self, scenes, in_pieces):
+        """A signal of which one chunk fails as long as the list holds something."""
+        signal, failing = scenes.spectra((20, 7)), []
+
+        def read(block, block_info=None):
+            if failing and block_info and block_info[0]["chunk-location"] == (3, 1, 0):
+                raise OSError("checksum does not match")
+            return block
+
+        lazy = signal.as_lazy()
+        data = da.from_array(signal.data, chunks=(5, 4, 30))
+        lazy.data = data.map_blocks(read, dtype=float, meta=np.empty((0, 0, 0)))
+        return lazy, failing
+
+    support = {"a": [(0, 0), (2, 5)], "b": [(6, 1), (5, 4)]}
+
+    def test_by_a_result(self, damaged):
+        lazy, failing = damaged
+        result = lazy.fewshot_classify(self.support, encoder="pca", context=1)
+        failing.append(True)
+        with pytest.raises(OSError, match="checksum") as caught:
+            result.compute()
+        assert "Chunk (3, 1, 0) of the data cannot be read" in caught.value.__notes__[0]
+        assert result.labels._lazy and result.embedding_map.embeddings._lazy
+        failing.clear()
+        assert result.compute().labels.data.shape == (20, 7)
+
+    def test_by_an_embedding_map(self, damaged, tmp_path):
+        lazy, failing = damaged
+        embedded = lazy.fewshot_embed(encoder="pca", context=1)
+        failing.append(True)
+        for stop in (embedded.compute, lambda: embedded.save(tmp_path / "map.zspy")):
+            with pytest.raises(OSError, match="checksum") as caught:
+                stop()
+            notes = "\n".join(caught.value.__notes__)
+            assert "Chunk (3, 1, 0) of the data cannot be read" in notes
+            assert embedded.embeddings._lazy
+        failing.clear()
+        embedded.save(tmp_path / "map.zspy")
+        assert embedded.embeddings.data.shape[:2] == (20, 7)
+
+    def test_by_an_example(self, damaged):
+        lazy, failing = damaged
+        embedded = lazy.fewshot_embed(encoder="pca", context=1)
+        failing.append(True)
+        with pytest.raises(OSError, match="checksum") as caught:
+            embedded.classify({"a": (0, 0), "b": (6, 19)})
+        assert "Chunk (3, 1, 0) of the data cannot be read" in caught.value.__notes__[0]

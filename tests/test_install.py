@@ -1,4 +1,4 @@
-"""Installing the package is enough: importing hyperspy.api gives every signal the method."""
+"""Installing the package is enough: importing hyperspy.api gives every signal the methods."""
 
 import ast
 import inspect
@@ -24,6 +24,7 @@ PACKAGE = Path(hyperspy_fewshot.__file__).parent
 BaseSignal = hyperspy.signal.BaseSignal
 
 PUBLIC_NAMES = {
+    "EmbeddingMap",
     "Encoder",
     "FewShotClassifier",
     "FewShotResult",
@@ -31,6 +32,7 @@ PUBLIC_NAMES = {
     "__version__",
     "classify",
     "data",
+    "embed",
     "get_encoder",
     "list_encoders",
     "signals",
@@ -127,41 +129,47 @@ def test_unknown_name_is_an_attribute_error():
         _ = hyperspy_fewshot.nonsense
 
 
-# The method
+# The methods
+
+METHODS = {"fewshot_classify": "classify", "fewshot_embed": "embed"}
 
 
-def test_method_has_the_signature_of_classify():
+@pytest.mark.parametrize(("method", "function"), METHODS.items())
+def test_method_has_the_signature_of_its_function(method, function):
     def arguments(function):
         parameters = list(inspect.signature(function).parameters.values())[1:]
         return [(p.name, p.kind, p.default) for p in parameters]
 
-    assert arguments(BaseSignal.fewshot_classify) == arguments(hyperspy_fewshot.classify)
+    assert arguments(getattr(BaseSignal, method)) == arguments(getattr(hyperspy_fewshot, function))
 
 
-def test_method_calls_classify_with_all_arguments(monkeypatch):
+@pytest.mark.parametrize(("method", "function"), METHODS.items())
+def test_method_calls_its_function_with_all_arguments(method, function, monkeypatch):
     from hyperspy_fewshot import classification
 
     calls = []
-    monkeypatch.setattr(classification, "classify", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(classification, function, lambda *a, **k: calls.append((a, k)))
     signal = hs.signals.Signal2D([[1.0, 2.0]])
-    parameters = inspect.signature(signal.fewshot_classify).parameters
+    parameters = inspect.signature(getattr(signal, method)).parameters
     given = {name: object() for name in parameters if name != "support"}
-    support = {"a": [(0, 0)]}
+    support = [object()] if "support" in parameters else []
 
-    signal.fewshot_classify(support, **given)
+    getattr(signal, method)(*support, **given)
 
-    assert calls == [((signal, support), given)]
-
-
-def test_method_documents_every_parameter():
-    documentation = inspect.getdoc(BaseSignal.fewshot_classify).splitlines()
-    names = list(inspect.signature(BaseSignal.fewshot_classify).parameters)[1:]
-    assert [line for line in documentation if line in names] == names
+    assert calls == [((signal, *support), given)]
 
 
-def test_import_of_hyperspy_alone_gives_the_method_and_not_torch(tmp_path):
+@pytest.mark.parametrize("method", METHODS)
+def test_method_documents_every_parameter(method):
+    documentation = inspect.getdoc(getattr(BaseSignal, method)).splitlines()
+    names = set(list(inspect.signature(getattr(BaseSignal, method)).parameters)[1:])
+    found = [name for line in documentation for name in line.split(", ") if names & {name}]
+    assert sorted(found) == sorted(names)
+
+
+def test_import_of_hyperspy_alone_gives_the_methods_and_not_torch(tmp_path):
     output, _ = run_python("-I", CHECK, folder=tmp_path)
-    assert "fewshot_classify is on every signal" in output
+    assert "fewshot_classify and fewshot_embed are on every signal" in output
 
 
 @pytest.mark.parametrize(
@@ -174,17 +182,21 @@ def test_import_of_hyperspy_alone_gives_the_method_and_not_torch(tmp_path):
         "import hyperspy.extensions, hyperspy.io",
     ],
 )
-def test_any_order_of_imports_gives_the_method(first, tmp_path):
-    code = f"{first}; import hyperspy.api as hs; hs.signals.Signal2D([[1]]).fewshot_classify"
+def test_any_order_of_imports_gives_the_methods(first, tmp_path):
+    code = (
+        f"{first}; import hyperspy.api as hs; s = hs.signals.Signal2D([[1]]);"
+        "s.fewshot_classify; s.fewshot_embed"
+    )
     _, warning = run_python("-c", code, folder=tmp_path)
     assert "RuntimeWarning" not in warning
 
 
-def test_signals_in_a_worker_process_have_the_method():
+def test_signals_in_a_worker_process_have_the_methods():
     def in_worker():
         import hyperspy.api as hs
 
-        return callable(hs.signals.Signal2D([[1.0, 2.0]]).fewshot_classify)
+        signal = hs.signals.Signal2D([[1.0, 2.0]])
+        return callable(signal.fewshot_classify) and callable(signal.fewshot_embed)
 
     assert dask.delayed(in_worker)().compute(scheduler="processes", num_workers=1)
 
@@ -198,10 +210,10 @@ def test_eager_import_of_lazy_modules_does_not_break_hyperspy(tmp_path):
 def test_opt_out_variable(value, attached, tmp_path):
     code = (
         "import hyperspy.api as hs, hyperspy_fewshot;"
-        "print(hasattr(hs.signals.BaseSignal, 'fewshot_classify'))"
+        "print({hasattr(hs.signals.BaseSignal, f'fewshot_{n}') for n in ('classify', 'embed')})"
     )
     output, _ = run_python("-c", code, folder=tmp_path, HYPERSPY_FEWSHOT_DISABLE=value)
-    assert output == str(attached)
+    assert output == str({attached})
 
 
 def test_broken_extension_only_warns(tmp_path):
@@ -213,7 +225,7 @@ def test_broken_extension_only_warns(tmp_path):
     output, warning = run_python("-c", code, folder=tmp_path, PYTHONPATH=str(tmp_path))
 
     assert output == "[[1]]"
-    assert "RuntimeWarning: hyperspy_fewshot could not add 'fewshot_classify'" in warning
+    assert "RuntimeWarning: hyperspy_fewshot could not add its methods" in warning
     assert "RuntimeError: on purpose" in warning
 
 
@@ -221,27 +233,33 @@ def test_broken_extension_only_warns(tmp_path):
 
 
 def test_install_attaches_at_once_to_a_loaded_hyperspy(monkeypatch, watching):
-    monkeypatch.delattr(BaseSignal, "fewshot_classify")
+    for method in METHODS:
+        monkeypatch.delattr(BaseSignal, method)
     _autoload.install()
     assert BaseSignal.fewshot_classify is _autoload.fewshot_classify
+    assert BaseSignal.fewshot_embed is _autoload.fewshot_embed
     assert watching() == []
 
 
 def test_install_twice_changes_nothing(recwarn):
-    method = BaseSignal.fewshot_classify
+    before = [getattr(BaseSignal, method) for method in METHODS]
     _autoload.install()
-    assert BaseSignal.fewshot_classify is method
+    assert [getattr(BaseSignal, method) for method in METHODS] == before
     assert len(recwarn) == 0
 
 
-def test_foreign_attribute_is_kept(monkeypatch):
+@pytest.mark.parametrize("method", METHODS)
+def test_foreign_attribute_is_kept(method, monkeypatch):
     def foreign(self):
         return "foreign"
 
-    monkeypatch.setattr(BaseSignal, "fewshot_classify", foreign)
-    with pytest.warns(RuntimeWarning, match="already have an attribute 'fewshot_classify'"):
+    (other,) = METHODS.keys() - {method}
+    monkeypatch.delattr(BaseSignal, other)
+    monkeypatch.setattr(BaseSignal, method, foreign)
+    with pytest.warns(RuntimeWarning, match=f"already have an attribute '{method}'"):
         _autoload.install()
-    assert BaseSignal.fewshot_classify is foreign
+    assert getattr(BaseSignal, method) is foreign
+    assert getattr(BaseSignal, other) is getattr(_autoload, other)
 
 
 def test_failure_to_attach_only_warns(monkeypatch, watching):
@@ -268,6 +286,7 @@ def test_finder_waits_once_and_survives_a_failed_import(monkeypatch, watching, t
     imported = __import__(module.stem)
     monkeypatch.delitem(sys.modules, module.stem)
     assert imported.BaseSignal.fewshot_classify is _autoload.fewshot_classify
+    assert imported.BaseSignal.fewshot_embed is _autoload.fewshot_embed
     assert watching() == []
 
 
@@ -305,7 +324,7 @@ def wheel_environment(wheel, tmp_path_factory):
     return folder, python
 
 
-def test_wheel_gives_the_method(wheel_environment):
+def test_wheel_gives_the_methods(wheel_environment):
     folder, python = wheel_environment
     output, _ = run_python("-I", CHECK, folder, python=python, folder=folder)
     assert str(folder) in output

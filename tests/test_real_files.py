@@ -61,8 +61,10 @@ class TestFiles:
         kind, shape, units = FILES[name][index]
         options = {"support": support_of(name, shape), "reject": False}
         if kind == "image":
-            # A stride of a chip, and no context for the larger maps, keep the test short.
+            # A stride of a chip, and no context for the larger maps, keep the test short, as the
+            # cheaper encoder does.
             options["chip_size"] = options["stride"] = min(64, shape[-1] // 4)
+            options["encoder"] = "fourier"
         elif np.prod(shape) > 4000 and "core_shell" not in name:
             options["context"] = 1
         results = []
@@ -75,7 +77,7 @@ class TestFiles:
             results.append(result.compute())
         first = results[0]
         np.testing.assert_array_equal(results[-1].labels.data, first.labels.data)
-        assert first.classifier.setup.kind == kind
+        assert first.classifier.recipe.grid.kind == kind
         assert first.statistics.units == units
         np.testing.assert_allclose(sum(first.fractions.values()), 1)
         whole = first.labels_at_pixels()
@@ -140,20 +142,26 @@ class TestStrontiumTitanateOnGermanium:
         labels = result.labels.data[:32, :32]
         assert (labels == truth)[truth >= 0].mean() >= 0.95
 
-    def test_a_map_four_times_finer(self, task):
-        signal, support, truth = task
-        result = signal.fewshot_classify(support, chip_size=self.chip, stride=23, reject=False)
-        assert min(result.labels.data.shape) >= 4 * 32
+    @pytest.fixture(scope="class")
+    @classmethod
+    def embedding_map(cls, task):
+        """Every fifth cell lies where a published chip does."""
+        return task[0].fewshot_embed(chip_size=cls.chip, stride=cls.chip // 5)
+
+    def test_a_map_five_times_finer(self, task, embedding_map):
+        _, support, truth = task
+        result = embedding_map.classify(support, reject=False)
+        assert min(result.labels.data.shape) >= 5 * 32
         centres = self.chip * np.arange(32) + self.chip // 2
         labels = result.labels_at_pixels().data[np.ix_(centres, centres)]
         assert (labels == truth)[truth >= 0].mean() >= 0.95
 
     @pytest.mark.parametrize("left_out", [None, "other", "dots", "snowmen"])
-    def test_rejection(self, task, left_out):
-        signal, support, truth = task
+    def test_rejection(self, task, embedding_map, left_out):
+        _, support, truth = task
         kept = {name: places for name, places in support.items() if name != left_out}
-        result = signal.fewshot_classify(kept, chip_size=self.chip, stride=self.chip)
-        rejected = result.labels.data[:32, :32] == -1
+        result = embedding_map.classify(kept)
+        rejected = result.labels.data[2::5, 2::5][:32, :32] == -1
         out = truth == (list(support).index(left_out) if left_out else -2)
         assert rejected[(truth >= 0) & ~out].mean() <= 0.05
         if left_out:
@@ -217,7 +225,7 @@ class TestBalancedAccuracy:
         crop = (slice(0, 24), slice(0, 18))
         lazy, eager = (one.inav[crop].fewshot_classify(result) for one in (signal, task.signal))
         np.testing.assert_array_equal(lazy.compute().labels.data, eager.labels.data)
-        reach = result.classifier.setup.context // 2
+        reach = result.classifier.recipe.grid.context // 2
         kept = benchmark.trials.queries(truth.shape, np.concatenate(support), reach)
         right = [(labels == i)[kept & (truth == i)].mean() for i in range(len(numbers))]
         assert np.mean(right) >= 0.90

@@ -1,9 +1,8 @@
-"""Encoders of the user's: torch modules, files of torch, plain functions."""
+"""Encoders provided by the user: torch modules, torch files and functions."""
 
 import copy
 import hashlib
 import io
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,32 +15,19 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from .base import Encoder, to_tensor
-
-# Blocks are encoded by several threads; one of them builds the module.
-_BUILD_LOCK = threading.Lock()
+from hyperspy_fewshot.encoders.base import Encoder, to_tensor
+from hyperspy_fewshot.encoders.resampling import resized
+from hyperspy_fewshot.encoders.weights import BUILD_LOCK, file_digest
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TorchEncoder(Encoder):
-    """A torch module as encoder.
+    """A torch module as encoder, given as such or as a TorchScript or exported file.
 
-    Items are normalised, given a channel axis (repeated when the module's
-    first convolution wants more than one channel; spectra get none when there
-    is no convolution), and resampled when `input_size` is set. Outputs with
-    more than two axes are averaged over all but the first two.
-
-    Parameters
-    ----------
-    module
-        The module, in evaluation mode; None when the encoder comes from a
-        file.
-    path
-        TorchScript (.pt) or exported program (.pt2), loaded once per process.
-    input_size
-        Side to which images are resampled [px]; None leaves them as they are.
-    digest
-        SHA-256 of the module or of the file.
+    Items are normalised, get a channel axis, and images are resampled to a side of `input_size`
+    pixels if it is set. Channels are repeated if the first convolution of the module needs more
+    than one; without a convolution spectra get no channel axis. Outputs with more than two axes are
+    averaged over all but the first two. `digest` is the SHA-256 of the module or of the file.
     """
 
     module: torch.nn.Module | None = None
@@ -52,15 +38,7 @@ class TorchEncoder(Encoder):
     _not_hashed: ClassVar[frozenset[str]] = Encoder._not_hashed | {"module", "path"}
 
     def encode(self, batch: np.ndarray, device: str = "cpu") -> np.ndarray:
-        """Embed items (n, h, w) or (n, channels) as (n, d).
-
-        Raises
-        ------
-        TypeError
-            If the module does not return a tensor.
-        ValueError
-            If the file cannot be used, or was exported for another batch.
-        """
+        """Embed items (n, h, w) or (n, channels) as (n, d)."""
         module = self._built(device)
         with torch.inference_mode():
             items = self._prepare(to_tensor(batch, device), _channels(module))
@@ -80,23 +58,20 @@ class TorchEncoder(Encoder):
         return (output.flatten(2).mean(-1) if output.ndim > 2 else output).float().cpu().numpy()
 
     def _prepare(self, items: torch.Tensor, channels: int | None) -> torch.Tensor:
-        """Normalise, give channels, resample: a tensor (n, c, ...)."""
+        """Normalise items, add channels, and resample them, shape (n, c, ...)."""
         items = (items - self.offset) / self.scale
         if items.ndim == 2 and channels is None:
             return items
+        if items.ndim == 3 and self.input_size:
+            items = resized(items, self.input_size)
         items = items[:, None]
-        if items.ndim == 4 and self.input_size:
-            size = (self.input_size, self.input_size)
-            items = torch.nn.functional.interpolate(
-                items, size=size, mode="bilinear", antialias=True
-            )
         return items.expand(-1, channels or 1, *items.shape[2:])
 
     def _built(self, device: str) -> torch.nn.Module:
-        """The module ready to run on a device."""
+        """Return the module, ready to run on a device."""
         if self.path is None and torch.device(device).type == "cpu":
             return self.module
-        with _BUILD_LOCK:
+        with BUILD_LOCK:
             if self.path is None:
                 return _moved(self.module, device)
             return _loaded(self.path, self.digest, device)
@@ -104,23 +79,17 @@ class TorchEncoder(Encoder):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CallableEncoder(Encoder):
-    """A function on NumPy batches as encoder; it gets the items as they are.
-
-    Parameters
-    ----------
-    function
-        Maps items (n, h, w) or (n, channels) to embeddings (n, d).
-    """
+    """A function that maps items (n, h, w) or (n, channels), as they are, to embeddings (n, d)."""
 
     function: Callable[[np.ndarray], np.ndarray] = field(default=np.asarray)
 
     def encode(self, batch: np.ndarray, device: str = "cpu") -> np.ndarray:
-        """Return what the function makes of a batch, wherever it computes."""
+        """Return the result of the function; `device` is ignored."""
         return np.asarray(self.function(batch))
 
 
 def from_module(module: torch.nn.Module, name: str | None = None, **options: Any) -> TorchEncoder:
-    """Describe a module: a copy, so that the user may train his own on."""
+    """Make an encoder from a copy of a module; training the original does not change it."""
     module = copy.deepcopy(module).eval()
     return TorchEncoder(
         name=name or type(module).__name__, module=module, digest=_digest(module), **options
@@ -131,14 +100,11 @@ def _digest(module: torch.nn.Module) -> str:
     """SHA-256 of the classes, plain attributes and weights of a module."""
     digest = hashlib.sha256()
     common = vars(torch.nn.Module())
+    simple = bool | int | float | str | tuple | None
     for name, part in module.named_modules():
-        plain = {
-            key: value
-            for key, value in vars(part).items()
-            if key not in common and isinstance(value, bool | int | float | str | tuple | None)
-        }
+        own = [(k, v) for k, v in vars(part).items() if k not in common and isinstance(v, simple)]
         kind = f"{type(part).__module__}.{type(part).__qualname__}"
-        digest.update(f"{name} {kind} {sorted(plain.items())}".encode())
+        digest.update(f"{name} {kind} {sorted(own)}".encode())
     for name, tensor in module.state_dict().items():
         if isinstance(tensor, torch.Tensor):
             tensor = tensor.detach().cpu().contiguous()
@@ -148,40 +114,27 @@ def _digest(module: torch.nn.Module) -> str:
 
 
 def from_file(path: str | Path, *, trusted: bool, **options: Any) -> TorchEncoder:
-    """Describe a TorchScript or exported file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is of another kind, or not `trusted`.
-    """
+    """Make an encoder from a TorchScript or exported file, which is read at the first use."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no encoder file {str(path)!r}.")
     if path.suffix not in (".pt", ".pt2"):
         raise ValueError(
-            f"{path.name!r} is neither TorchScript (.pt) nor an exported program (.pt2). Weights "
-            "alone need their module: get_encoder(module, weights='weights.safetensors')."
+            f"{path.name!r} is neither TorchScript (.pt) nor an exported program (.pt2). A "
+            "file of weights needs its module: get_encoder(module, weights='weights.safetensors')."
         )
     if not trusted:
         raise ValueError(
-            f"{path.name!r} can run code of whoever wrote it. If you trust it, pass "
+            f"{path.name!r} can run code. If you trust its source, pass "
             f"encoder=hyperspy_fewshot.get_encoder({path.name!r}, trusted=True)."
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return TorchEncoder(name=path.name, path=str(path.resolve()), digest=digest, **options)
+    return TorchEncoder(
+        name=path.name, path=str(path.resolve()), digest=file_digest(path), **options
+    )
 
 
 def from_timm(name: str, **options: Any) -> TorchEncoder:
-    """Describe a model of the optional package timm, by its name there.
-
-    Raises
-    ------
-    ImportError
-        If timm is not installed.
-    """
+    """Make an encoder from a model of the optional package timm."""
     try:
         import timm
     except ImportError as error:
@@ -193,61 +146,50 @@ def from_timm(name: str, **options: Any) -> TorchEncoder:
 
 
 def load_weights(module: torch.nn.Module, path: str | Path) -> torch.nn.Module:
-    """Return a copy of a module with weights from a file, without pickle.
-
-    Raises
-    ------
-    ValueError
-        If the file holds more than weights.
-    RuntimeError
-        If the weights are not those of the module.
-    """
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        state = load_file(path)
-    else:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except UnpicklingError as error:
-            raise ValueError(
-                f"{path.name!r} holds more than weights, which could run code. Save "
-                "module.state_dict() alone, best as .safetensors."
-            ) from error
-    module = copy.deepcopy(module)
+    """Return a copy of a module with weights from a file, without pickle."""
+    path, module = Path(path), copy.deepcopy(module)
+    try:
+        is_safe = path.suffix == ".safetensors"
+        state = load_file(path) if is_safe else torch.load(path, "cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"{path.name!r} holds more than weights, which could run code. Save "
+            "module.state_dict() only, preferably as .safetensors."
+        ) from error
     module.load_state_dict(state)
     return module
 
 
 @lru_cache(maxsize=8)
 def _moved(module: torch.nn.Module, device: str) -> torch.nn.Module:
-    """A copy of a module on a device, made once per process."""
+    """Copy of a module on a device, made once per process."""
     return copy.deepcopy(module).to(device)
 
 
 @lru_cache(maxsize=8)
 def _loaded(path: str, digest: str, device: str) -> torch.nn.Module:
-    """The module of a file on a device, loaded once per process."""
-    content = Path(path).read_bytes()
+    """Module of a file on a device, loaded once per process."""
+    content, is_exported = Path(path).read_bytes(), path.endswith(".pt2")
     if hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(f"{path!r} has changed since it was chosen as encoder; choose it again.")
     try:
-        if path.endswith(".pt2"):
+        if is_exported:
             return torch.export.load(io.BytesIO(content)).module().to(device)
         return torch.jit.load(io.BytesIO(content), map_location=device).eval()
     except (RuntimeError, BadZipFile) as error:
-        kind = "an exported program" if path.endswith(".pt2") else "TorchScript"
+        kind = "an exported program" if is_exported else "TorchScript"
         raise ValueError(
-            f"{path!r} is not {kind}. Weights alone need their module: "
+            f"{path!r} is not {kind}. A file of weights needs its module: "
             "get_encoder(module, weights=...)."
         ) from error
 
 
 def _channels(module: torch.nn.Module) -> int | None:
-    """Channels that the first convolution wants; None where there is none."""
+    """Number of input channels of the first convolution; None without a convolution."""
     for part in module.modules():
         if isinstance(getattr(part, "in_channels", None), int):
             return part.in_channels
-    # Traced and exported modules keep the weights of a convolution alone.
+    # Traced and exported modules keep only the weights of a convolution.
     for name, weight in module.named_parameters():
         if name.endswith("weight") and weight.ndim >= 3:
             return int(weight.shape[1])

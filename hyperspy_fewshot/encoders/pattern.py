@@ -1,53 +1,38 @@
-"""`"stem"` for patterns, in which positions count."""
+"""`"stem"` for diffraction patterns: features keep their positions."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 import torch
 
-from .base import Encoder, to_tensor
-from .lattice import CHIP
-from .network import EMBEDDING, StemNetwork
-from .pca import leading_components
-from .weights import trained, weights_at
+from hyperspy_fewshot.encoders.base import to_tensor
+from hyperspy_fewshot.encoders.components import leading_components
+from hyperspy_fewshot.encoders.network import EMBEDDING
+from hyperspy_fewshot.encoders.resampling import CHIP, resized
+from hyperspy_fewshot.encoders.weights import TrainedEncoder, spreads
 
-# Patterns of the sample, at most, that show how much the parts vary.
-_MOST_JUDGED = 128
-# Patterns that run through the network at a time: more are not faster.
+# Patterns of the sample, about, from which the spread of the feature groups is estimated.
+_SPREAD_FROM = 128
+# Patterns that run through the network at a time: with more, features leave the cache of the CPU.
 _AT_A_TIME = 32
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StemPatternEncoder(Encoder):
+class StemPatternEncoder(TrainedEncoder):
     """Trained encoder of diffraction patterns.
 
-    What the network makes of a pattern resampled to 64 px, its features kept
-    on a grid of 8 x 8 cells, beside the principal components of the data set.
-
-    Parameters
-    ----------
-    path, digest
-        File of weights, "" for those of the package, and its SHA-256.
-    components
-        Of what :meth:`reduce` gives, shape (p, d); set by :meth:`fit`.
-    centre
-        Of the mean pattern, shape (d,), subtracted from all; set by :meth:`fit`.
-    part_scales
-        What the parts of an embedding are multiplied by; set by :meth:`fit`.
+    The network sees a pattern resampled to 64 x 64 px, and its features are kept on a grid of
+    8 x 8 cells. The principal components of the data set are the second feature group: `fit` sets
+    `components` (p, d) and `centre` (d,), the components of the mean pattern.
     """
 
-    path: str = ""
-    digest: str = ""
     components: np.ndarray | None = None
     centre: np.ndarray | None = None
-    part_scales: tuple[float, ...] = ()
-
-    _not_hashed: ClassVar[frozenset[str]] = Encoder._not_hashed | {"path"}
 
     @property
-    def blocks(self) -> tuple[int, ...]:
-        """Lengths of the parts of an embedding: learnt, components."""
+    def feature_groups(self) -> tuple[int, ...]:
+        """Lengths of the learnt features and of the components."""
         return (EMBEDDING, self.components.shape[1])
 
     def fit(self, sample: np.ndarray, *, kind: str, sum_normalise: bool = False) -> Self:
@@ -56,44 +41,29 @@ class StemPatternEncoder(Encoder):
         reduced = fitted.reduce(sample)
         mean, components = leading_components(reduced.reshape(len(reduced), -1), kind)
         fitted = replace(fitted, components=components, centre=mean @ components)
-        step = max(1, len(sample) // _MOST_JUDGED)
-        parts = fitted._parts(reduced[::step], "cpu")
-        spreads = [float(part.var(0, correction=0).sum().sqrt()) for part in parts]
-        return replace(fitted, part_scales=tuple(1 / max(s, 1e-6) for s in spreads))
+        parts = fitted._parts(reduced[:: max(1, len(sample) // _SPREAD_FROM)], "cpu")
+        return replace(fitted, part_scales=tuple(1 / max(s, 1e-6) for s in spreads(parts)))
 
     def encode(self, batch: np.ndarray, device: str = "cpu") -> np.ndarray:
         """Embed patterns (n, h, w) as (n, d)."""
         return self.encode_reduced(self.reduce(batch, device), device)
 
     def reduce(self, batch: np.ndarray, device: str = "cpu") -> np.ndarray:
-        """Resample patterns (n, h, w) of more than 64 px to (n, 64, 64), anti-aliased."""
+        """Resample patterns with a side of more than 64 px to (n, 64, 64), anti-aliased."""
         items = to_tensor(batch, device)
-        return (_resampled(items) if max(items.shape[1:]) > CHIP else items).cpu().numpy()
+        return (resized(items, CHIP) if max(items.shape[1:]) > CHIP else items).cpu().numpy()
 
     def encode_reduced(self, reduced: np.ndarray, device: str = "cpu") -> np.ndarray:
-        """Embed patterns of at most 64 px."""
-        parts = self._parts(reduced, device)
-        scaled = [part * scale for part, scale in zip(parts, self.part_scales, strict=True)]
-        return torch.cat(scaled, dim=1).cpu().numpy()
+        """Embed the output of :meth:`reduce`, patterns of at most 64 x 64 px."""
+        return self.joined(self._parts(reduced, device))
 
     def _parts(self, reduced: np.ndarray, device: str) -> list[torch.Tensor]:
-        """What an embedding is made of: tensors (n, d)."""
-        items = to_tensor(reduced, device)
-        net = trained(StemNetwork, weights_at(self.name, self.path), self.digest, device)
+        """Feature groups before scaling, tensors (n, d)."""
+        items, network = to_tensor(reduced, device), self.network(device)
+        with torch.inference_mode():
+            scaled = resized((items - self.offset) / self.scale, CHIP).split(_AT_A_TIME)
+            learnt = torch.cat([network.patterns(part) for part in scaled])
         components, centre = (
             torch.as_tensor(array, device=device) for array in (self.components, self.centre)
         )
-        with torch.inference_mode():
-            scaled = _resampled((items - self.offset) / self.scale).split(_AT_A_TIME)
-            learnt = torch.cat([net.patterns(part) for part in scaled])
         return [learnt, items.flatten(1) @ components - centre]
-
-
-def _resampled(items: torch.Tensor) -> torch.Tensor:
-    """Resample patterns (n, h, w) to 64 px."""
-    if items.shape[1:] == (CHIP, CHIP):
-        return items
-    size = (CHIP, CHIP)
-    return torch.nn.functional.interpolate(
-        items[:, None], size=size, mode="bilinear", antialias=True
-    )[:, 0]

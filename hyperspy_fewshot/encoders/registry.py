@@ -1,31 +1,29 @@
-"""From what a user passes as `encoder` to an :class:`Encoder`."""
+"""From the `encoder` argument of a user to an :class:`Encoder`."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from . import foreign
-from .base import Encoder
-from .fourier import FourierEncoder
-from .pca import PCAEncoder
-from .spectrum import SpectrumEncoder
-from .stem import StemEncoder
+from hyperspy_fewshot.encoders import foreign
+from hyperspy_fewshot.encoders.base import Encoder
+from hyperspy_fewshot.encoders.fourier import FourierEncoder
+from hyperspy_fewshot.encoders.pca import PCAEncoder
+from hyperspy_fewshot.encoders.spectrum import SpectrumEncoder
+from hyperspy_fewshot.encoders.stem import StemEncoder
 
-# Encoders with weights, for which a user may have trained others.
-_TRAINED = {"stem": StemEncoder, "spectrum": SpectrumEncoder}
 _BUNDLED = {
-    **{name: kind.load() for name, kind in _TRAINED.items()},
-    "fourier": FourierEncoder(name="fourier", kinds=("image", "pattern")),
-    "pca": PCAEncoder(name="pca"),
+    "stem": StemEncoder.load(),
+    "spectrum": SpectrumEncoder("spectrum", kinds=("spectrum",)),
+    "fourier": FourierEncoder("fourier", kinds=("image", "pattern")),
+    "pca": PCAEncoder("pca"),
 }
-
-# The one place that decides what `encoder=None` means.
+# The encoders that ``encoder=None`` stands for.
 _DEFAULTS = {"image": "stem", "pattern": "stem", "spectrum": "spectrum"}
 
 
 def list_encoders(kind: str | None = None) -> list[str]:
-    """Names of the bundled encoders.
+    """Return the names of the bundled encoders.
 
     Parameters
     ----------
@@ -47,24 +45,22 @@ def get_encoder(
     input_size: int | None = None,
     trusted: bool = False,
 ) -> Encoder:
-    """Make an encoder of a name, a module, a file or a function.
+    """Make an encoder from a name, a module, a file or a function.
 
     Parameters
     ----------
     encoder
-        A bundled name (see :func:`list_encoders`), ``"timm:<name>"``, an
-        :class:`Encoder`, a :class:`torch.nn.Module`, the path of a
-        TorchScript (.pt) or exported (.pt2) file, or a function that maps
-        NumPy batches (n, h, w) or (n, channels) to embeddings (n, d).
+        A bundled name (see :func:`list_encoders`), ``"timm:<name>"``, an :class:`Encoder`, a
+        :class:`torch.nn.Module`, the path of a TorchScript (.pt) or exported (.pt2) file, or a
+        function that maps NumPy batches (n, h, w) or (n, channels) to embeddings (n, d).
     weights
-        State dict for a module, .safetensors or what ``torch.save`` wrote;
-        for ``"stem"`` and ``"spectrum"`` what ``python -m
-        hyperspy_fewshot.pretrain`` wrote. Read without pickle.
+        State dict for a module, .safetensors or written by ``torch.save``; for ``"stem"`` a file
+        written by ``python -m hyperspy_fewshot.pretrain``. Read without pickle.
     input_size
-        Side to which a module's or file's input images are resampled [px];
-        None leaves them as they are.
+        Side to which the input images of a module or a file are resampled [px]; None: not
+        resampled.
     trusted
-        Must be True for a TorchScript or exported file: both can run code.
+        Must be True for a TorchScript or exported file, since both can run code.
 
     Returns
     -------
@@ -73,17 +69,16 @@ def get_encoder(
     Raises
     ------
     ValueError
-        If the name is unknown, a file is not `trusted`, or an option does not
-        go with the encoder.
+        If the name is unknown, a file is not `trusted`, or an option does not apply to the encoder.
     TypeError
         If `encoder` is none of the above.
     ImportError
         If ``"timm:<name>"`` is asked for and timm is not installed.
     """
     options = {} if input_size is None else {"input_size": input_size}
-    if isinstance(encoder, str) and encoder in _TRAINED and weights is not None:
+    if isinstance(encoder, str) and encoder == "stem" and weights is not None:
         _refuse(encoder, input_size=input_size)
-        return _TRAINED[encoder].load(Path(weights))
+        return StemEncoder.load(Path(weights))
     if isinstance(encoder, str):
         encoder = _BUNDLED.get(encoder, encoder)
     if isinstance(encoder, Encoder):
@@ -106,9 +101,8 @@ def get_encoder(
         )
     if callable(encoder):
         _refuse(encoder, input_size=input_size)
-        return foreign.CallableEncoder(
-            name=getattr(encoder, "__name__", type(encoder).__name__), function=encoder
-        )
+        name = getattr(encoder, "__name__", type(encoder).__name__)
+        return foreign.CallableEncoder(name, function=encoder)
     raise TypeError(
         f"encoder is {type(encoder).__name__}; a name, an Encoder, a torch module, a path or a "
         "function on NumPy batches is needed."
@@ -117,8 +111,10 @@ def get_encoder(
 
 def _refuse(encoder: Any, **options: Any) -> None:
     """Refuse options that would be ignored."""
-    for name, value in options.items():
+    accepted = {"weights": "torch modules and 'stem'", "input_size": "torch modules and files"}
+    for option, value in options.items():
         if value is not None:
+            name = encoder.name if isinstance(encoder, Encoder) else encoder
             raise ValueError(
-                f"{name}={value!r} is for torch modules; encoder={encoder!r} has none."
+                f"{option}={str(value)!r} is for {accepted[option]}; encoder={name!r} takes none."
             )

@@ -1,103 +1,117 @@
-"""`"spectrum"`: components of spectra that a trained network has filtered along energy."""
+"""`"spectrum"`: components of smoothed, of unchanged and of sum-normalised spectra."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
-import torch
+from scipy.ndimage import gaussian_filter1d
 
-from .base import to_tensor
-from .filters import Scaled, SpectrumNetwork, components_above_noise
-from .linear import LinearEncoder, binned, totals
-from .pca import leading_components
-from .threads import one_thread
-from .weights import described, trained, weights_at
+from hyperspy_fewshot.encoders.components import eigenpairs, poisson_weights
+from hyperspy_fewshot.encoders.pca import LinearEncoder, totals
+
+# Standard deviation of the Gaussian [channels]. Peaks are wider than a channel, noise is not. On
+# simulated maps 2 was as good as a trained filter for every channel, and better than 1.
+_WIDTH = 2.0
+# Spectra have few constituents above the noise; as for ``"pca"``.
+_COMPONENTS = 8
+# A smoothed component of variance v is divided by v**_POWER, so that faint differences count.
+_POWER = 0.25
+# Standard deviation of the Gaussian that smooths the roughness of spectra [channels]: wider than
+# peaks, narrower than the variation of a background.
+_ROUGHNESS_WIDTH = 16.0
+# Spectra from which the components are learnt, for speed: more of them gave the same accuracy.
+_LEARNT_FROM = 4096
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SpectrumEncoder(LinearEncoder):
-    """Trained encoder of spectra that knows the data set, not the labels.
+    """Three descriptions of a spectrum side by side, without training and without labels.
 
-    As for ``"pca"``, values are divided by the square root of their mean over
-    the data set. A network is shown, for every channel and scale, the mean
-    and how much of the variance exceeds noise, and answers how much each
-    counts: peaks are matched by filters of their width, and what holds noise
-    alone is left out. Of what is filtered, the principal components above
-    noise are kept [1]_, each weighted by the share of it that is signal.
-    Beside them stand the components of ``"pca"``, of spectra as they are and
-    of spectra divided by their totals, since thickness may or may not belong
-    to a class.
-
-    Parameters
-    ----------
-    lengths
-        Numbers of filtered components, at most 8, of components of spectra as
-        they are, and of their shapes; set by :meth:`fit`.
-    path
-        File of weights, .safetensors, "" for those of the package; only
-        :meth:`fit` reads it.
-    digest
-        SHA-256 of that file.
-
-    References
-    ----------
-    .. [1] M. Gavish, D. L. Donoho, IEEE Trans. Inf. Theory 63, 2137 (2017).
+    The first consists of the principal components of spectra that are smoothed along energy with a
+    Gaussian; each is weighted by the share of its variance that exceeds that of the first component
+    left out, which is noise. For EDS the spectra are sum-normalised before. The others are the
+    components of ``"pca"``, of spectra as they are and of sum-normalised spectra, since thickness
+    may or may not belong to a class. `lengths` are the numbers of components of each, set by `fit`.
     """
 
     lengths: tuple[int, ...] = ()
-    path: str = ""
-    digest: str = ""
-
-    _not_hashed: ClassVar[frozenset[str]] = LinearEncoder._not_hashed | {"path"}
-
-    @classmethod
-    def load(cls, path: Path | None = None) -> Self:
-        """Take the weights from a file; None: those of the package."""
-        return cls("spectrum", ("spectrum",), **described("spectrum", path))
 
     @property
-    def blocks(self) -> tuple[int, ...]:
-        """Lengths of the parts of an embedding: filtered, of spectra as they are, of their shapes."""
+    def feature_groups(self) -> tuple[int, ...]:
+        """Number of components of smoothed, unchanged and sum-normalised spectra."""
         return self.lengths
 
     def fit(self, sample: np.ndarray, *, kind: str, sum_normalise: bool = False) -> Self:
-        """Learn filters and components; see :meth:`Encoder.fit`."""
-        raw = binned(to_tensor(sample, "cpu"), self.longest)
-        total, signs, least = totals(raw)
-        shape = raw / total
-        filtered = shape if sum_normalise else raw
-        parts = [
-            (filtered, *self._filtered(filtered)),
-            (raw, *leading_components(raw.numpy(), "spectrum")),
-            (shape, *leading_components(shape.numpy(), "spectrum")),
-        ]
-        columns = [_equalised(items, components) for items, _, components in parts]
-        lengths = tuple(part.shape[1] for part in columns)
-        pairs = zip(parts, columns, strict=True)
+        """Learn means and components; see :meth:`Encoder.fit`."""
+        if len(sample) > _LEARNT_FROM:
+            sample = np.random.default_rng(0).choice(sample, _LEARNT_FROM, replace=False)
+        items = self.binned(sample).numpy()
+        total, signs, least = totals(items)
+        spectra, profiles = _Scaled.of(items), _Scaled.of(items / total)
+        smoothed = profiles if sum_normalise else spectra
+        groups = [smoothed.smoothed_components(), spectra.components(), profiles.components()]
+        means = (smoothed.mean, spectra.mean, profiles.mean)
+        lengths = tuple(group.shape[1] for group in groups)
         return replace(
             self,
-            components=np.concatenate(columns, axis=1),
-            centre=np.concatenate([mean @ part for (_, mean, _), part in pairs]),
+            components=np.concatenate(groups, axis=1),
+            centre=np.concatenate([m @ group for m, group in zip(means, groups, strict=True)]),
             divided=np.repeat([sum_normalise, False, True], lengths),
             signs=signs,
             least=least,
             lengths=lengths,
         )
 
-    def _filtered(self, items: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Mean of items (n, p), and the components (p, d) of what the network filters."""
-        with one_thread(), torch.no_grad():
-            scale = float(items.abs().sum(1).mean()) or 1.0
-            scaled = Scaled.of(items / scale)
-            path = weights_at("spectrum", self.path)
-            network = trained(SpectrumNetwork, path, self.digest, "cpu")
-            components = components_above_noise(scaled, network.filters(scaled))
-        components = scaled.weights.numpy()[:, np.newaxis] * components / scale
-        return scaled.mean.numpy() * scale, components
+
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """Mean (p,) and Poisson weights (p,) of spectra, and the covariance (p, p) of weighted ones.
+
+    All groups follow from the covariance; computing it takes most of the time of a fit.
+    """
+
+    mean: np.ndarray
+    weights: np.ndarray
+    covariance: np.ndarray
+    rank: int
+
+    @classmethod
+    def of(cls, items: np.ndarray) -> Self:
+        """Scale items (n, p)."""
+        mean = items.mean(axis=0)
+        weights = poisson_weights(_noise_level(items, mean))
+        scaled = (items - mean) * weights
+        return cls(mean, weights, scaled.T @ scaled / len(items), max(1, len(items) - 1))
+
+    def components(self) -> np.ndarray:
+        """Return the principal components, shape (p, d)."""
+        return self._equalised(eigenpairs(self.covariance, min(_COMPONENTS, self.rank))[1])
+
+    def smoothed_components(self) -> np.ndarray:
+        """Return components that smooth a spectrum along energy and project it, shape (p, d)."""
+        smoothed = gaussian_filter1d(self.covariance, _WIDTH, axis=0)
+        smoothed = gaussian_filter1d(smoothed, _WIDTH, axis=1)
+        variance, vectors = eigenpairs(smoothed, min(_COMPONENTS + 1, self.rank))
+        noise = variance[_COMPONENTS] if len(variance) > _COMPONENTS else 0.0
+        variance, vectors = np.maximum(variance[:_COMPONENTS], 1e-30), vectors[:, :_COMPONENTS]
+        gain = (1 - noise / variance) * (variance / variance[0]) ** -_POWER
+        # Smoothing with reflected ends is symmetric: smoothed components apply to raw spectra.
+        return self._equalised(gaussian_filter1d(vectors * gain, _WIDTH, axis=0))
+
+    def _equalised(self, vectors: np.ndarray) -> np.ndarray:
+        """Scale components so that the embeddings of the sample have a total variance of 1."""
+        variance = float(np.sum(vectors * (self.covariance @ vectors)))
+        scaled = self.weights[:, np.newaxis] * vectors / (np.sqrt(max(variance, 0.0)) or 1.0)
+        return scaled.astype(np.float32)
 
 
-def _equalised(items: torch.Tensor, components: np.ndarray) -> np.ndarray:
-    """Components scaled so that the embeddings of a sample have a total variance of 1."""
-    variance = float((items @ torch.as_tensor(components)).var(0, correction=0).sum())
-    return components / np.float32(np.sqrt(variance) or 1.0)
+def _noise_level(items: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Variance of the noise of spectra (n, p) up to a factor, shape (p,).
+
+    For counts it is the mean. After background subtraction, when the mean is negative somewhere, it
+    is estimated from the roughness of the spectra.
+    """
+    if len(mean) < 3 or not (mean < 0).any():
+        return mean
+    rough = (np.diff(items - mean, n=2, axis=1) ** 2).mean(axis=0)
+    return gaussian_filter1d(np.pad(rough, 1, mode="edge"), _ROUGHNESS_WIDTH)

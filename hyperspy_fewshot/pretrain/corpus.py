@@ -1,4 +1,4 @@
-"""What a corpus is: a source of synthetic data sets with known classes."""
+"""The base class of corpora, sources of synthetic data sets with known classes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -10,10 +10,10 @@ Maker = Callable[[np.random.Generator, int], np.ndarray]
 
 
 class Corpus(ABC):
-    """A source of specimens: data sets that hold a few classes each.
+    """A source of specimens: data sets with a few classes each.
 
-    To train on a material or a microscope of your own, subclass this and
-    define :meth:`classes`, or mix corpora with :class:`Mixture`.
+    To train on your own material or microscope, subclass this and define :meth:`classes`, or mix
+    corpora with :class:`Mixture`.
     """
 
     @abstractmethod
@@ -30,8 +30,8 @@ class Corpus(ABC):
         Returns
         -------
         list of callable
-            For every class a function ``(rng, m)`` that draws m members,
-            float32 of shape (m, *item_shape).
+            For every class a function ``(rng, m)`` that draws m members, float32 of shape
+            (m, *item_shape).
         """
 
     def specimen(self, rng: np.random.Generator, n: int, members: int) -> np.ndarray:
@@ -60,9 +60,9 @@ class Mixture(Corpus):
     Parameters
     ----------
     corpora
-        What is mixed; all with items of one shape.
+        The corpora; their items have the same shape.
     weights
-        Share of each, in any unit; None: equal shares.
+        Relative weight of each corpus; None: equal weights.
     """
 
     def __init__(self, corpora: Sequence[Corpus], weights: Sequence[float] | None = None):

@@ -1,4 +1,4 @@
-"""Corpora of images: textures side by side, phases of one scene, real crops."""
+"""Corpora of images: textures, scenes of two phases, crops of real images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from .corpus import Corpus, Maker
-from .textures import Flat, RandomField, Texture, draw_texture
+from hyperspy_fewshot.pretrain.corpus import Corpus, Maker
+from hyperspy_fewshot.pretrain.textures import Flat, RandomField, Texture, draw_texture
 
 #: Side of a chip for the encoder, and of the field around it that is rendered [px].
 CHIP = 64
@@ -15,15 +15,15 @@ FIELD = 80
 
 
 class ImageCorpus(Corpus):
-    """Base of the image corpora: what a microscope adds to a clean image.
+    """Base of the image corpora: adds the effects of a microscope to clean images.
 
     Parameters
     ----------
     side
         Side of the items [px].
     noise
-        Least and greatest standard deviation of the noise, in units of the
-        full scale; drawn log-uniformly for a specimen.
+        Smallest and largest standard deviation of the noise, relative to the full scale; drawn
+        log-uniformly for each specimen.
     """
 
     def __init__(self, side: int = FIELD, noise: tuple[float, float] = (0.01, 0.35)):
@@ -31,7 +31,7 @@ class ImageCorpus(Corpus):
         self.noise = noise
 
     def specimen(self, rng: np.random.Generator, n: int, members: int) -> np.ndarray:
-        """Draw a specimen as its microscope shows it, normalised as a data set."""
+        """Draw a specimen with noise and distortions, normalised like a data set."""
         images = super().specimen(rng, n, members)
         images = degrade(images.reshape(-1, self.side, self.side), rng, self.noise)
         low, middle, high = np.percentile(images[:, ::3, ::3], (1, 50, 99))
@@ -48,8 +48,8 @@ class TextureCorpus(ImageCorpus):
     side, noise
         See :class:`ImageCorpus`.
     related
-        Share of the classes that differ from another one of the specimen in
-        one respect only: orientation, motif, spacing, contrast or intensity.
+        Fraction of the classes that differ from another class of the specimen in one property only:
+        orientation, motif, spacing, contrast or intensity.
     """
 
     def __init__(self, *args, related: float = 0.65, **kwargs):
@@ -71,14 +71,14 @@ class TextureCorpus(ImageCorpus):
 
 
 class SceneCorpus(ImageCorpus):
-    """Specimens of two phases and their interface: the class is what lies at the centre.
+    """Specimens of two phases and their interface; the centre of a chip decides its class.
 
-    Precipitates, grains, pores, membranes, edges of particles: the surroundings
-    are the same for all classes. Classes beyond the third are further textures.
+    Examples are precipitates, grains, pores, membranes and edges of particles. The surroundings are
+    the same for all classes. Classes after the third are additional textures.
     """
 
     def classes(self, rng: np.random.Generator, n: int) -> list[Maker]:
-        """Draw both phases, their morphology, and the rest."""
+        """Draw both phases, their morphology, and additional textures."""
         scene = Scene.draw(rng)
         makers = [_at_centre(scene, part, self.side) for part in rng.permutation(3)[: min(n, 3)]]
         return makers + TextureCorpus(self.side, self.noise).classes(rng, n - len(makers))
@@ -86,7 +86,7 @@ class SceneCorpus(ImageCorpus):
 
 @dataclass(frozen=True)
 class Scene:
-    """Two phases with an interface of some width, in units of the field's deviation."""
+    """Two phases, separated by a threshold of a random field with standard deviation 1."""
 
     inside: Texture
     outside: Texture
@@ -107,7 +107,7 @@ class Scene:
             0.0, 1.0, rng.choice(("ring", "low")), np.exp(rng.uniform(np.log(12), np.log(70))),
             1.0, rng.choice((1.0, rng.uniform(1, 2.5))), rng.uniform(0, np.pi), "plain",
         )  # fmt: skip
-        # Half of the interfaces are seen by themselves, such as membranes.
+        # Half of the interfaces have a contrast of their own, such as membranes.
         rim = rng.choice((0.0, rng.uniform(-0.5, 0.5)))
         return cls(inside, outside, field, rng.uniform(-0.8, 0.8), rng.uniform(0.08, 0.3), rim)
 
@@ -135,16 +135,15 @@ def _at_centre(scene: Scene, part: int, side: int) -> Maker:
 
 
 class CropCorpus(ImageCorpus):
-    """Crops of real images without labels: one place is one class.
+    """Crops of unlabelled real images: each position is a class.
 
-    Members are the same place shifted, turned and scaled a little, under
-    noise and gain of their own.
+    Members are crops at the same position with a small shift, rotation and scaling, and with
+    different noise and gain.
 
     Parameters
     ----------
     images
-        Arrays of shape (rows, columns), each at least 1.5 times as large as an
-        item.
+        Arrays of shape (rows, columns), each at least 1.5 times as large as an item.
     side, noise
         See :class:`ImageCorpus`.
     """
@@ -157,7 +156,7 @@ class CropCorpus(ImageCorpus):
             raise ValueError(f"No image has at least {least} x {least} px.")
 
     def classes(self, rng: np.random.Generator, n: int) -> list[Maker]:
-        """Draw places of one image."""
+        """Draw positions in one image."""
         image = self.images[rng.integers(len(self.images))]
         reach = int(0.75 * self.side) + 4
         return [self._maker(image, rng.integers(reach, np.array(image.shape) - reach + 1))
@@ -186,16 +185,16 @@ def _full_scale(image: np.ndarray) -> np.ndarray:
 
 
 def degrade(images: np.ndarray, rng: np.random.Generator, noise: tuple[float, float]) -> np.ndarray:
-    """Add what says nothing of the class: gain, background, contamination, noise.
+    """Add effects that do not depend on the class: gain, background, contamination, noise.
 
     Parameters
     ----------
     images
-        Shape (m, side, side), in units of the full scale.
+        Shape (m, side, side), relative to the full scale.
     rng
         The only source of randomness.
     noise
-        Least and greatest standard deviation.
+        Smallest and largest standard deviation.
     """
     m, side = images.shape[0], images.shape[1]
     gain = np.exp(rng.normal(0, 0.06, (m, 1, 1)))
@@ -221,6 +220,6 @@ def degrade(images: np.ndarray, rng: np.random.Generator, noise: tuple[float, fl
 
 
 def _contamination(rng: np.random.Generator, m: int, side: int) -> np.ndarray:
-    """Faint slow clouds on some of the members."""
+    """Faint smooth clouds on half of the members."""
     clouds = RandomField(0.0, 0.08, "low", 60.0, 1.0, 1.0, 0.0, "plain").render(rng, m, side)
     return clouds * (rng.random((m, 1, 1)) < 0.5)

@@ -1,10 +1,10 @@
-"""A corpus of diffraction patterns: where spots, discs and bands lie makes the class."""
+"""A corpus of diffraction patterns: positions of spots, discs and bands define the class."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .corpus import Corpus, Maker
+from hyperspy_fewshot.pretrain.corpus import Corpus, Maker
 
 #: Side of a pattern for the encoder [px].
 PATTERN = 64
@@ -13,9 +13,9 @@ PATTERN = 64
 class PatternCorpus(Corpus):
     """Patterns of one instrument: spots, discs, rings or Kikuchi bands.
 
-    Classes are orientations and phases; members differ in dose, thickness,
-    background and a small shift of the whole pattern. All patterns of a
-    specimen share direct beam, noise and scale, linear or logarithmic.
+    Classes are orientations and phases. Members differ in dose, thickness, background and a small
+    shift of the whole pattern. All patterns of a specimen have the same direct beam, noise and
+    intensity scale, linear or logarithmic.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class PatternCorpus(Corpus):
         return lambda rng, m: crystal.render(rng, m, self.side)
 
     def specimen(self, rng: np.random.Generator, n: int, members: int) -> np.ndarray:
-        """Draw a specimen as its detector shows it, normalised as a data set."""
+        """Draw a specimen with counting noise, normalised like a data set."""
         clean = super().specimen(rng, n, members)
         dose = np.exp(
             rng.uniform(np.log(2.0), np.log(300)) + rng.normal(0, 0.1, (n, members, 1, 1))
@@ -55,9 +55,9 @@ class PatternCorpus(Corpus):
 
 @dataclass(frozen=True)
 class Spots:
-    """A direct beam and a lattice of spots or discs, with rings of the support film.
+    """A direct beam and a reciprocal lattice of spots or discs, with rings of the support film.
 
-    Lengths are in units of the side of the pattern.
+    Lengths are relative to the side of the pattern.
     """
 
     vectors: np.ndarray
@@ -69,7 +69,7 @@ class Spots:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, like: "Spots | None" = None) -> "Spots":
-        """Draw a crystal; `like` gives what depends on the instrument."""
+        """Draw a crystal; properties of the instrument are taken from `like`."""
         length, angle = rng.uniform(0.09, 0.3), np.deg2rad(rng.choice((90, 60, 75)))
         turn, ratio = rng.uniform(0, 2 * np.pi), rng.choice((1.0, rng.uniform(1, 1.6)))
         vectors = length * np.array(
@@ -88,7 +88,7 @@ class Spots:
         return np.exp(rng.normal(-0.8, 0.9, (9, 9)))
 
     def vary(self, rng: np.random.Generator) -> "Spots":
-        """Return the crystal turned, tilted, or with another spacing."""
+        """Return the crystal rotated, tilted, or with another spacing."""
         how = rng.integers(3)
         if how == 0:
             a = np.deg2rad(rng.uniform(5, 30)) * rng.choice((-1, 1))
@@ -151,7 +151,7 @@ class Bands:
                    np.exp(rng.normal(-1.2, 0.5, n)), centre)  # fmt: skip
 
     def vary(self, rng: np.random.Generator) -> "Bands":
-        """Return the crystal tilted or turned a little."""
+        """Return the crystal with a small tilt and rotation."""
         turn = rng.normal(0, 0.12)
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""What the bundled encoders are trained on, and the training as one call."""
+"""The corpora and settings of the bundled encoders, and their training in one call."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,27 +10,25 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ..encoders.filters import SpectrumNetwork
-from ..encoders.network import StemNetwork
-from .images import CropCorpus, SceneCorpus, TextureCorpus
-from .patterns import PatternCorpus
-from .spectra import BandCorpus, EdgeCorpus, XRayCorpus
-from .training import Branch, Plan, Training
+from hyperspy_fewshot.encoders.network import StemNetwork
+from hyperspy_fewshot.pretrain.images import CropCorpus, SceneCorpus, TextureCorpus
+from hyperspy_fewshot.pretrain.patterns import PatternCorpus
+from hyperspy_fewshot.pretrain.training import Branch, Plan, Training
 
 
 class Recipe(NamedTuple):
-    """How an encoder comes about.
+    """How an encoder is trained.
 
     Parameters
     ----------
     encoder
-        Its name, also that of the file of weights.
+        Name of the encoder and of the file of weights.
     network
-        Class of its network, built without arguments.
+        Class of its network, called without arguments.
     branches
-        Makes what it is trained on from the user's own images, if any.
+        Function of the user's own images, if any; returns the branches of the training.
     plan
-        What its episodes are like; length and seed are the user's.
+        Size of the episodes; number of steps and seed are set by the user.
     """
 
     encoder: str
@@ -48,26 +46,7 @@ def _image_branches(images: Sequence[np.ndarray]) -> list[Branch]:
     return [*branches, Branch("crops", CropCorpus(images), "chips", 0.3)] if images else branches
 
 
-def _spectrum_branches(images: Sequence[np.ndarray]) -> list[Branch]:
-    if images:
-        raise ValueError("The encoder 'spectrum' is trained on spectra; leave the images out.")
-    return [
-        Branch("x-ray lines", XRayCorpus(), "forward", 0.5),
-        Branch("edges", EdgeCorpus(), "forward", 0.35),
-        Branch("bands", BandCorpus(), "forward", 0.15),
-    ]
-
-
-RECIPES = {
-    "image": Recipe("stem", StemNetwork, _image_branches),
-    # The filters follow from all items together, which hence are of one specimen.
-    "spectrum": Recipe(
-        "spectrum",
-        SpectrumNetwork,
-        _spectrum_branches,
-        Plan(specimens=1, classes=6, shots=3, queries=12),
-    ),
-}
+RECIPES = {"image": Recipe("stem", StemNetwork, _image_branches)}
 
 
 def train(
@@ -88,37 +67,38 @@ def train(
     Parameters
     ----------
     kind
-        A key of `RECIPES`: ``"image"`` or ``"spectrum"``.
+        A key of `RECIPES`.
     out
         Folder for checkpoint.pt, log.csv and the weights.
     minutes
-        Time to fill, unless `steps` says how many optimiser steps.
+        Training time, unless `steps` is given.
+    steps
+        Number of optimiser steps.
     device
-        As torch names it. On one device equal seed and steps give equal
-        weights.
+        Device in torch notation. On one device, equal seeds and steps give equal weights.
     seed
-        Decides the weights at the start and all that is drawn.
+        Seed of the initial weights and of all examples.
     workers
-        Processes that draw examples beside the training.
+        Number of processes that draw examples.
     images
-        Folder of unlabelled images of the user's, in any format that HyperSpy
-        reads: crops of them are classes, too.
+        Folder of the user's own unlabelled images, in any format that HyperSpy reads. Crops of them
+        are additional classes.
     resume
         Continue from the checkpoint in `out`.
+    show_progressbar
+        Whether to show the progress.
 
     Returns
     -------
     pathlib.Path
-        The weights, for ``get_encoder("stem", weights=...)`` or that of
-        ``"spectrum"``.
+        The weights, for ``get_encoder("stem", weights=...)``.
 
     Raises
     ------
     FileNotFoundError
         If there is no checkpoint to resume from, or no image in the folder.
     ValueError
-        If the checkpoint belongs to another plan, or the images are too small
-        or not what the encoder is for.
+        If the checkpoint belongs to another plan, or all images are too small.
     """
     recipe = RECIPES[kind]
     own = [] if images is None else read_images(images)
@@ -142,7 +122,7 @@ def read_images(folder: Path) -> list[np.ndarray]:
     Raises
     ------
     FileNotFoundError
-        If it holds none.
+        If there is none.
     """
     import hyperspy.api as hs
 
@@ -151,7 +131,7 @@ def read_images(folder: Path) -> list[np.ndarray]:
         try:
             loaded = hs.load(path)
         except Exception:
-            # Readers raise errors of any kind at what they cannot read.
+            # Readers raise errors of any class for files that they cannot read.
             continue
         for signal in loaded if isinstance(loaded, list) else [loaded]:
             if signal.axes_manager.signal_dimension == 2 and signal.data.dtype.kind in "uif":

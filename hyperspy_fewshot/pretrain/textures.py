@@ -1,11 +1,10 @@
-"""Synthetic textures: what a chip of a micrograph can show, without noise.
+"""Synthetic textures of micrographs, without noise.
 
-A texture has parameters, which make up its class, and renders members that
-differ in position, slightly in direction and in scale. Values lie around its
-`level`, mostly between 0 and 1.
+The parameters of a texture define a class. Its members differ in position, and slightly in
+direction and scale. Values lie around the `level` of the texture, mostly between 0 and 1.
 """
 
-# ruff: noqa: D102 (what the methods do is said once, at `Texture`)
+# ruff: noqa: D102 (the methods are documented once, in `Texture`)
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -22,7 +21,7 @@ class Texture:
         raise NotImplementedError
 
     def vary(self, rng: np.random.Generator) -> Self:
-        """Return a class that differs in one respect only."""
+        """Return a class that differs in one property only."""
         raise NotImplementedError
 
     def render(self, rng: np.random.Generator, m: int, side: int) -> np.ndarray:
@@ -31,7 +30,7 @@ class Texture:
 
 
 def level_and_contrast(rng: np.random.Generator) -> dict[str, float]:
-    """Mean intensity and contrast of a class, both in units of the full scale."""
+    """Draw the mean intensity and the contrast of a class, both relative to the full scale."""
     return {"level": rng.uniform(0.1, 0.9), "contrast": np.exp(rng.uniform(np.log(0.04), -1.0))}
 
 
@@ -42,7 +41,7 @@ def other_level(texture: Texture, rng: np.random.Generator) -> Texture:
 
 
 def other_contrast(texture: Texture, rng: np.random.Generator) -> Texture:
-    """Return the same texture, fainter or stronger."""
+    """Return the same texture with lower or higher contrast."""
     return replace(
         texture, contrast=texture.contrast * rng.uniform(1.6, 3.0) ** rng.choice((-1, 1))
     )
@@ -55,7 +54,7 @@ def standardise(images: np.ndarray) -> np.ndarray:
 
 
 def _poses(rng: np.random.Generator, m: int) -> tuple[np.ndarray, np.ndarray]:
-    """Small turns [rad] and scales of m members, shape (m,)."""
+    """Draw small rotations [rad] and scales of m members, shape (m,)."""
     return np.deg2rad(rng.normal(0, 1.5, m)), np.exp(rng.normal(0, 0.012, m))
 
 
@@ -79,10 +78,10 @@ class Flat(Texture):
 
 @dataclass(frozen=True)
 class Lattice(Texture):
-    """Atomic columns on a two-dimensional lattice, summed in reciprocal space.
+    """Atomic columns on a two-dimensional crystal lattice, summed in reciprocal space.
 
-    `vectors` are the columns of the 2 x 2 matrix of lattice vectors [px], atoms
-    have fractional positions, weights and one width [px].
+    `vectors` is the matrix whose columns are the lattice vectors [px]; atoms have fractional
+    positions, weights and the same width [px].
     """
 
     level: float
@@ -163,7 +162,7 @@ class Lattice(Texture):
 
 @dataclass(frozen=True)
 class RandomField(Texture):
-    """A Gaussian random field with a power law, a ring or a low pass as spectrum."""
+    """A Gaussian random field whose power spectrum is a power law, a ring or a low pass."""
 
     level: float
     contrast: float
@@ -332,7 +331,7 @@ class Fringes(Texture):
         return (self.level + self.contrast * wave).astype(np.float32)
 
 
-#: The families of textures, and how often each is drawn.
+#: The families of textures, and their probabilities.
 FAMILIES: tuple[tuple[type[Texture], float], ...] = (
     (Lattice, 0.42),
     (RandomField, 0.28),

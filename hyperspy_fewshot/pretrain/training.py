@@ -13,12 +13,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .corpus import Corpus
+from hyperspy_fewshot.pretrain.corpus import Corpus
 
-# Stands in the seeds of the validation episodes, which training never draws.
+# Offset of the seeds of validation episodes: training never reaches it.
 _VALIDATION = 2**31
+# Steps over which the learning rate rises at the beginning.
 _WARM_UP = 50
-# Steps after which the time that one takes is known.
+# Steps after which the duration of a step is known.
 _TIMED = 30
 _HEADER = ("step", "seconds", "loss", "branch", "accuracy")
 
@@ -30,11 +31,11 @@ class Branch:
     Parameters
     ----------
     name
-        How the log calls it.
+        Name in the log.
     corpus
-        Where the specimens come from.
+        Source of the specimens.
     method
-        Name of a method of the network, (n, *item_shape) to (n, d).
+        Name of a method of the network that maps (n, *item_shape) to (n, d).
     share
         Share of the training steps.
     """
@@ -47,23 +48,23 @@ class Branch:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how an encoder is trained.
+    """Settings of a training.
 
     Parameters
     ----------
     steps
-        Optimiser steps; None: as many as fit into `minutes`, decided after
-        the first steps and kept in the checkpoint.
+        Number of optimiser steps; None: as many as fit into `minutes`, decided after the first
+        steps and kept in the checkpoint.
     minutes
-        Time to fill when `steps` is None.
+        Training time if `steps` is None.
     specimens, classes
-        Specimens of an episode and classes of each.
+        Number of specimens of an episode, and of classes of each specimen.
     shots, queries
-        Support and query members of a class.
+        Number of support and query members of each class.
     learning_rate
-        Of AdamW; constant after a warm-up, falling to 0 over the last third.
+        Learning rate of AdamW; constant after a warm-up, then falling to 0 over the last third.
     seed
-        Decides the weights at the start and every episode.
+        Seed of all episodes.
     """
 
     steps: int | None = None
@@ -77,7 +78,7 @@ class Plan:
 
 
 class _Episodes(Dataset):
-    """Episode number i, the same whenever it is drawn."""
+    """Episodes by number; episode i is the same whenever it is drawn."""
 
     def __init__(self, branches: Sequence[Branch], plan: Plan, offset: int = 0):
         self.branches, self.plan, self.offset = list(branches), plan, offset
@@ -103,25 +104,24 @@ class _Episodes(Dataset):
 def episode_loss(
     embeddings: torch.Tensor, shots: int, gain: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross entropy of the queries of an episode, judged as the few-shot head does.
+    """Cross entropy of the queries of an episode, classified by their cosine to prototypes.
 
-    Inside each specimen embeddings are centred on its mean and compared by
-    cosine with the prototypes of its own classes; the classes of all specimens
-    together are a second, easier task.
+    The embeddings of each specimen are centred on their mean and compared with the prototypes of
+    its classes. The classes of all specimens together are a second, easier task of half the weight.
 
     Parameters
     ----------
     embeddings
         Shape (specimens, classes, members, d).
     shots
-        How many members of a class are its support.
+        Number of support members of each class.
     gain
-        Factor of the cosines before the softmax.
+        Factor of the cosines in the softmax.
 
     Returns
     -------
     loss, accuracy : torch.Tensor
-        The loss, and the share of queries right among their specimen's classes.
+        The loss, and the share of queries that are classified correctly within their specimen.
     """
     inner, truth = _cosines(embeddings, shots)
     loss = nn.functional.cross_entropy(gain * inner.flatten(0, 1), truth.flatten())
@@ -143,22 +143,22 @@ def _cosines(embeddings: torch.Tensor, shots: int) -> tuple[torch.Tensor, torch.
 
 
 class Training:
-    """A network, its optimiser and its log, in a folder that a killed run resumes from.
+    """Training of a network, with checkpoints in a folder from which it can be resumed.
 
     Parameters
     ----------
     network
-        What is trained.
+        The network.
     branches
-        What it is trained on.
+        The corpora, and the methods of the network that embed their items.
     plan
-        How.
+        The settings.
     folder
-        Where checkpoint.pt and log.csv go.
+        Folder for checkpoint.pt and log.csv.
     device
-        As torch names it.
+        Device in torch notation.
     workers
-        Processes that draw episodes beside the training.
+        Number of processes that draw episodes.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Training:
         self.step, self.steps, self.seconds = 0, plan.steps, 0.0
 
     def run(self, every: int = 100, show_progressbar: bool = True) -> None:
-        """Train to the end; a checkpoint and a validation every so many steps."""
+        """Train to the end, with a checkpoint and a validation after `every` steps."""
         if self.step == self.steps:
             return
         start, begun = self.step, time.perf_counter() - self.seconds
@@ -226,7 +226,7 @@ class Training:
         return float(loss.detach())
 
     def _pace(self) -> float:
-        """Share of the learning rate at this step."""
+        """Factor of the learning rate at this step."""
         left = 1.0 if self.steps is None else 3 * (1 - self.step / self.steps)
         return min(1.0, (self.step + 1) / _WARM_UP, left)
 
@@ -239,7 +239,7 @@ class Training:
 
     @torch.inference_mode()
     def validate(self, episodes: int = 3) -> dict[str, float]:
-        """Accuracy on specimens that training never sees, by branch."""
+        """Return the accuracy on specimens that training never draws, by branch."""
         self.network.eval()
         found = {}
         for branch in self.branches:
@@ -261,7 +261,7 @@ class Training:
                 )
 
     def save(self) -> None:
-        """Write the checkpoint; the one before stays until it is whole."""
+        """Write the checkpoint; the previous one is replaced when the new one is complete."""
         state = {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -274,7 +274,7 @@ class Training:
         os.replace(partial, self.folder / "checkpoint.pt")
 
     def resume(self) -> None:
-        """Continue from the checkpoint of the folder.
+        """Continue from the checkpoint in the folder.
 
         Raises
         ------

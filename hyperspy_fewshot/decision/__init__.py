@@ -1,0 +1,1 @@
+"""From the embeddings of the shots to labels: kernel ridge, calibration, rejection."""

@@ -1,0 +1,210 @@
+"""Kernel ridge regression of class membership, and the weights of groups of features.
+
+In this module `shots` are the shots of the embeddings, shape (n,), and `shot_classes` the class of
+each shot, shape (E,).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hyperspy_fewshot.decision.calibration import LeftOutScores
+from hyperspy_fewshot.decision.vectors import TINY, l2_normalise
+
+# The accuracies below are balanced ones with 3 shots a class on ten labelled data sets
+# (images, spectra, patterns), 8 draws each. With all the values of this module: 97.2 %.
+
+# Steepness of the kernel, see `_kernel`. Near 0 the kernel is linear (96.3 %). The steeper it
+# is, the more the nearest shots count, which suits a class that lies between two others or has
+# several appearances. Anything from 1 to 8 gives 97.2 to 97.3 %, but above 2 the confidence is
+# further from the accuracy.
+_STEEPNESS = 2.0
+# Ridges and values of the bias feature among which the squared error of left-out shots decides; if
+# no class has a second shot, the first ones are taken.
+# The eigenvalues of the weighted kernel sum to the number of shots. The result hardly depends on
+# the ridge: 0.01, 0.1 and 1.0 alone give 97.1, 97.2 and 96.8 %.
+_RIDGES = (0.1, 0.01, 0.03, 0.3, 1.0)
+# Biases are multiples of the root mean square length of the shots. With a small bias only the
+# direction from the centre counts, with a large one also the distance. Alone they give 96.6, 97.1
+# and 97.4 %.
+_BIASES = (0.25, 0.5, 1.0)
+# Most embeddings of the support set that queries are compared with. The time of fitting grows
+# with its cube (0.2 s for 512), that of predicting in proportion.
+_MOST_LANDMARKS = 512
+# Weight, in shots, of the assumption that all groups of features separate the classes equally
+# well. It keeps the weights near each other while there are few shots: 96.9 % without the
+# assumption, 97.0 % without weights.
+_EQUAL_GROUPS_PRIOR = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Ridge:
+    """A kernel ridge regression of class membership; for the fields see FewShotClassifier."""
+
+    landmarks: np.ndarray
+    coefficients: np.ndarray
+    bias: float
+    left_out: LeftOutScores
+
+
+def fit_ridge(vectors: np.ndarray, shots: np.ndarray, shot_classes: np.ndarray) -> Ridge:
+    """Fit a kernel ridge regression to centred and weighted embeddings (n, d).
+
+    The targets are 1 - 1/K for the own class and -1/K for the others. All shots of a class have
+    equal weight, and so have all classes. Ridge and bias feature are those of least squared error
+    of left-out shots, which has a closed form (C. E. Rasmussen, C. K. I. Williams, Gaussian
+    Processes for Machine Learning, MIT Press (2006), sections 5.4.2 and 6.5).
+    """
+    kept = _choose_landmarks(shots, shot_classes)
+    vectors, shots = vectors[kept], shots[kept]
+    classes, present = shot_classes[shots], np.unique(shots)
+    n_classes = shot_classes.max() + 1
+    share = 1 / np.bincount(shots)[shots]
+    counts = np.bincount(shot_classes[present], minlength=n_classes)
+    root = np.sqrt(share * len(present) / (n_classes * counts[classes]))[:, np.newaxis]
+    targets = root * (np.eye(n_classes)[classes] - 1 / n_classes)
+    judged = counts[classes] > 1
+    rows = _rows_by_shot(shots, judged)
+    length = float(np.sqrt(share @ (vectors**2).sum(axis=1) / len(present))) or 1.0
+    tried = None if rows else 1
+    systems = [_System(vectors, bias * length, root, targets) for bias in _BIASES[:tried]]
+    candidates = [
+        (system, ridge, system.left_out_errors(ridge, rows))
+        for system in systems
+        for ridge in _RIDGES[:tried]
+    ]
+    system, ridge, errors = min(candidates, key=lambda candidate: (candidate[2] ** 2).sum())
+    scores = ((targets - errors) / root)[judged]
+    return Ridge(
+        landmarks=system.units.astype(np.float32),
+        coefficients=system.coefficients(ridge).astype(np.float32),
+        bias=system.bias,
+        left_out=LeftOutScores(scores, classes[judged], shots[judged], share[judged]),
+    )
+
+
+def kernel_scores(
+    centred: np.ndarray,
+    squares: np.ndarray,
+    landmarks: np.ndarray,
+    coefficients: np.ndarray,
+    bias: float,
+    weights: np.ndarray | None,
+) -> np.ndarray:
+    """Compute the scores (n, K) of centred queries (n, d) with given squares; NaN stays NaN.
+
+    `weights`, shape (d,), multiply the numbers of an embedding; None: all are equal.
+    """
+    directions = landmarks[:, :-1]
+    if weights is None:
+        lengths = squares.sum(axis=1)
+    else:
+        # Weighting the few landmarks avoids a weighted copy of all queries.
+        lengths, directions = squares @ np.square(weights), directions * weights
+    lengths = np.sqrt(lengths + bias**2)
+    cosines = centred @ directions.T
+    cosines += landmarks.dtype.type(bias) * landmarks[:, -1]
+    cosines /= np.maximum(lengths, TINY)[:, np.newaxis]
+    return _kernel(cosines) @ coefficients
+
+
+def feature_weights(
+    units: np.ndarray,
+    shots: np.ndarray,
+    shot_classes: np.ndarray,
+    feature_groups: tuple[int, ...] | None,
+) -> np.ndarray | None:
+    """Compute weights (d,) for L2-normalised embeddings (n, d) that join groups of features.
+
+    A group is divided by the share of its variance that lies within the classes, out of the
+    variance within and between them, from a one-way analysis of variance of the shots. None if
+    all weights are equal, because there is one group or one shot per class.
+    """
+    d, counts = units.shape[1], np.bincount(shot_classes)
+    if feature_groups is not None and sum(feature_groups) != d:
+        raise ValueError(
+            f"Feature groups of lengths {feature_groups} do not make embeddings of length {d}."
+        )
+    n_classes, freedom = len(counts), len(shot_classes) - len(counts)
+    if feature_groups is None or len(feature_groups) == 1 or not freedom:
+        return None
+    share = 1 / np.bincount(shots)[shots]
+    classes = shot_classes[shots]
+    member = share * (classes == np.arange(n_classes)[:, np.newaxis]) / counts[:, np.newaxis]
+    means, starts = member @ units, np.cumsum((0, *feature_groups[:-1]))
+    within = np.add.reduceat(share @ (units - means[classes]) ** 2, starts) / freedom
+    # The mean of n shots has an nth of their variance.
+    between = np.add.reduceat(means.var(axis=0, ddof=1), starts) - within * np.mean(1 / counts)
+    total = within + np.maximum(between, 0) * (1 - 1 / n_classes)
+    ratio = np.divide(within, total, out=np.ones_like(total), where=total > 0)
+    # With few shots the ratio is drawn towards one half, the same for all groups.
+    ratio = (_EQUAL_GROUPS_PRIOR / 2 + freedom * ratio) / (_EQUAL_GROUPS_PRIOR + freedom)
+    return np.repeat(1 / ratio, feature_groups)
+
+
+class _System:
+    """The linear system of one bias, decomposed so that every ridge is solved at once.
+
+    `vectors` are centred embeddings, shape (n, d). Their rows and the targets (n, K) are multiplied
+    by the square roots of their weights, `root`, shape (n, 1).
+    """
+
+    def __init__(
+        self, vectors: np.ndarray, bias: float, root: np.ndarray, targets: np.ndarray
+    ) -> None:
+        self.bias, self.root = bias, root
+        self.units = l2_normalise(np.column_stack([vectors, np.full(len(vectors), bias)]))
+        kernel = root * _kernel(self.units @ self.units.T) * root.T
+        eigenvalues, self.eigenvectors = np.linalg.eigh(kernel)
+        self.eigenvalues = np.maximum(eigenvalues, 0)
+        self.projected = self.eigenvectors.T @ targets
+
+    def coefficients(self, ridge: float) -> np.ndarray:
+        """Solve for the coefficients, shape (n, K)."""
+        solved = self.projected / (self.eigenvalues + ridge)[:, np.newaxis]
+        return self.root * (self.eigenvectors @ solved)
+
+    def left_out_errors(self, ridge: float, rows_by_shot: list[np.ndarray]) -> np.ndarray:
+        """Errors of shots that are left out, shape (n, K), 0 for those that are not."""
+        shrinkage = self.eigenvalues / (self.eigenvalues + ridge)
+        hat = (self.eigenvectors * shrinkage) @ self.eigenvectors.T
+        residuals = self.eigenvectors @ ((1 - shrinkage)[:, np.newaxis] * self.projected)
+        errors = np.zeros_like(residuals)
+        for rows in rows_by_shot:
+            within = hat[rows[:, :, np.newaxis], rows[:, np.newaxis, :]]
+            errors[rows] = np.linalg.solve(np.eye(rows.shape[1]) - within, residuals[rows])
+        return errors
+
+
+def _kernel(cosines: np.ndarray) -> np.ndarray:
+    """Kernel, computed in place: from 0 at a right angle it rises to 1, ever more steeply."""
+    cosines *= _STEEPNESS
+    np.expm1(cosines, out=cosines)
+    cosines /= np.expm1(_STEEPNESS)
+    return cosines
+
+
+def _rows_by_shot(shots: np.ndarray, judged: np.ndarray) -> list[np.ndarray]:
+    """Rows of the judged shots: for each number of embeddings, an array (shots, embeddings)."""
+    rows = np.flatnonzero(judged)
+    rows = rows[np.argsort(shots[rows], kind="stable")]
+    _, sizes = np.unique(shots[rows], return_counts=True)
+    return [rows[np.repeat(sizes, sizes) == size].reshape(-1, size) for size in np.unique(sizes)]
+
+
+def _choose_landmarks(shots: np.ndarray, shot_classes: np.ndarray) -> np.ndarray:
+    """Draw at most 512 embeddings, in equal numbers from all shots and from all classes."""
+    if len(shots) <= _MOST_LANDMARKS:
+        return np.arange(len(shots))
+    rng = np.random.default_rng(0)
+    rank, shot_rank = _random_ranks(shots, rng), _random_ranks(shot_classes, rng)
+    return np.sort(np.lexsort((shot_rank[shots], rank))[:_MOST_LANDMARKS])
+
+
+def _random_ranks(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Number the members of every group from 0, in random order."""
+    order = np.lexsort((rng.random(len(groups)), groups))
+    first = np.searchsorted(groups[order], groups[order])
+    ranks = np.empty(len(groups), int)
+    ranks[order] = np.arange(len(groups)) - first
+    return ranks

@@ -1,0 +1,213 @@
+"""Learning a recipe from a sample of the data, without labels."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hyperspy_fewshot.embedding.blocks import block_sides, embed_windows
+from hyperspy_fewshot.embedding.context import CONTEXTS, choose_context
+from hyperspy_fewshot.embedding.recipe import Part, Recipe
+from hyperspy_fewshot.embedding.sample import embedded_blocks, is_whole, sample_blocks
+from hyperspy_fewshot.embedding.source import DataSource
+from hyperspy_fewshot.encoders import Encoder
+from hyperspy_fewshot.grids.field import Field
+from hyperspy_fewshot.grids.protocol import Grid
+from hyperspy_fewshot.grids.slices import Slices, within
+
+_NOTHING_LEFT = "Nothing is left to classify: all data are masked or not finite."
+# Items that are cut out of the sample at a time.
+_ITEMS_AT_A_TIME = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class SampleEmbeddings:
+    """Embeddings of the sample of a data set.
+
+    Parameters
+    ----------
+    embeddings
+        Those that are finite, float32, shape (n, d).
+    whole
+        Embeddings and guide values of all queries, as
+        :func:`~hyperspy_fewshot.embedding.blocks.embed_all` gives them, where
+        the sample is the whole data set; None otherwise.
+    """
+
+    embeddings: np.ndarray
+    whole: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Blocks of a grid with the data that they need."""
+
+    blocks: list[Slices]
+    data: list[np.ndarray]
+
+    @classmethod
+    def read(cls, source: DataSource, grid: Grid | Recipe, show_progressbar: bool) -> "_Sample":
+        """Read what a grid or all grids of a recipe need."""
+        blocks = sample_blocks(grid.grid if isinstance(grid, Recipe) else grid)
+        windows = [grid.window(block) for block in blocks]
+        return cls(blocks, source.read(windows, show_progressbar, "Sampling"))
+
+    def narrowed(self, wide: Grid, grid: Grid) -> "_Sample":
+        """Crop the data to what another grid needs."""
+        triples = zip(self.data, self.blocks, strict=True)
+        data = [d[within(wide.window(block), grid.window(block))] for d, block in triples]
+        return replace(self, data=data)
+
+
+def learn(
+    source: DataSource,
+    encoder: Encoder,
+    grid: Grid,
+    context: int | None,
+    signal_axis: tuple[Any, ...],
+    show_progressbar: bool,
+) -> tuple[Recipe, SampleEmbeddings]:
+    """Learn how to embed a data set, from one sample of it.
+
+    Parameters
+    ----------
+    source
+        The data.
+    encoder
+        An encoder, not fitted.
+    grid
+        Where the queries lie, with the widest context.
+    context
+        As given by the user; None: it is chosen.
+    signal_axis
+        As in :class:`Recipe`.
+    show_progressbar
+        Whether to show one.
+
+    Returns
+    -------
+    recipe : Recipe
+    sample : SampleEmbeddings
+
+    Raises
+    ------
+    ValueError
+        If nothing is left to classify.
+    """
+    if grid.kind == "image" and encoder.dense:
+        grid = replace(grid, margin=encoder.margin(grid.chip_size))
+    sample = _Sample.read(source, grid, show_progressbar)
+    if grid.context > 1:
+        pooled = _with_context(source, grid, sample, context)
+        sample, grid = sample.narrowed(grid, pooled), pooled
+    part = Part(encoder, grid, origin=encoder.sha256)
+    items = _fields(part, sample) if part.dense else _items(part, sample, source.mask)
+    fitted = encoder.fit(items, kind=grid.kind, sum_normalise=source.sum_normalise)
+    recipe = Recipe((replace(part, encoder=fitted),), np.empty(0), signal_axis)
+    found = _embed_sample(recipe, sample, source, show_progressbar)
+    if not found.embeddings.shape[1]:
+        raise ValueError(_NOTHING_LEFT)
+    if not len(found.embeddings):
+        raise ValueError(
+            f"The encoder {encoder.name!r} returns NaN or infinity for all of a sample."
+        )
+    size, groups = found.embeddings.shape[1], fitted.feature_groups
+    part = replace(part, encoder=fitted, size=size, groups=groups)
+    centre = found.embeddings.mean(axis=0, dtype=np.float64)
+    return replace(recipe, parts=(part,), centre=centre), found
+
+
+def embed_sample(recipe: Recipe, source: DataSource, show_progressbar: bool) -> SampleEmbeddings:
+    """Embed the sample of a data set by a recipe that was learnt on another one."""
+    return _embed_sample(
+        recipe, _Sample.read(source, recipe, show_progressbar), source, show_progressbar
+    )
+
+
+def _with_context(source: DataSource, grid: Grid, sample: _Sample, context: int | None) -> Grid:
+    """Choose the context; the sample was read with the widest."""
+    most = min(grid.context, max(1, min(grid.nav_shape[-2:]) // 2))
+    contexts = [side for side in CONTEXTS if side <= most] if context is None else [context]
+    windows = [grid.window(block) for block in sample.blocks]
+    inner = [within(w, block) for w, block in zip(windows, sample.blocks, strict=True)]
+    pieces = [
+        _unmasked(grid.prepare(data), source.mask, window)
+        for data, window in zip(sample.data, windows, strict=True)
+    ]
+    chosen, smoothing = choose_context(
+        pieces, inner, len(grid.nav_shape), sum_normalise=source.sum_normalise, contexts=contexts
+    )
+    return replace(grid, context=chosen, smoothing=smoothing)
+
+
+def _unmasked(data: np.ndarray, mask: np.ndarray | None, window: Slices) -> np.ndarray:
+    """Data with NaN at positions that the user leaves out."""
+    if mask is None:
+        return data
+    data = data.astype(np.float32)
+    data[mask[window]] = np.nan
+    return data
+
+
+def _fields(part: Part, sample: _Sample) -> list[Field]:
+    """Fields on which a dense encoder is fitted."""
+    pairs = zip(sample.data, sample.blocks, strict=True)
+    fields = [field for data, block in pairs for field in part.grid.fields(data, block)]
+    if not any(np.isfinite(field.pixels).any() for field in fields):
+        raise ValueError(_NOTHING_LEFT)
+    return fields
+
+
+def _items(part: Part, sample: _Sample, mask: np.ndarray | None) -> np.ndarray:
+    """Finite, unmasked items on which an encoder is fitted, float32."""
+    # The plain mean: positions that keep their own noise would distort the components.
+    grid = part.grid.without_smoothing()
+    items = [
+        items.astype(np.float32)
+        for data, block in zip(sample.data, sample.blocks, strict=True)
+        for _, items in grid.batches(data, block, mask, _ITEMS_AT_A_TIME, _Unreduced())
+    ]
+    axes = tuple(range(1, len(grid.item_shape) + 1))
+    items = [batch[np.isfinite(batch).all(axis=axes)] for batch in items]
+    if not sum(map(len, items)):
+        raise ValueError(_NOTHING_LEFT)
+    return np.concatenate(items)
+
+
+class _Unreduced:
+    """The first step of no encoder, for items as they are."""
+
+    def reduce(self, items: np.ndarray) -> np.ndarray:
+        """Return the items."""
+        return items
+
+    def project(self, items: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """Multiply flattened items (n, p) by a matrix (p, k)."""
+        return items.reshape(len(items), -1) @ matrix
+
+
+def _embed_sample(
+    recipe: Recipe, sample: _Sample, source: DataSource, show_progressbar: bool
+) -> SampleEmbeddings:
+    """Embed a sample; of slow items a part of it."""
+    grid = recipe.grid
+    chosen = embedded_blocks(grid, sample.blocks, source.mask, block_sides(grid, source.data))
+    data = [
+        sample.data[i][within(recipe.window(sample.blocks[i]), recipe.window(block))]
+        for i, block in chosen
+    ]
+    blocks = [block for _, block in chosen]
+    packed = embed_windows(recipe, data, blocks, source, show_progressbar)
+    size = max(part.shape[-1] for part in packed)
+    rows = [part.reshape(-1, size) for part in packed if part.shape[-1] == size]
+    embeddings = np.concatenate(rows)[:, : size - grid.n_guides]
+    # Where all of the sample is masked, embeddings have no length.
+    known = np.isfinite(embeddings).all(axis=1) & (embeddings.shape[1] > 0)
+    embeddings = embeddings[known]
+    whole = None
+    if is_whole(grid, sample.blocks):
+        whole = np.full((*grid.shape, size), np.nan, np.float32)
+        for part, block in zip(packed, blocks, strict=True):
+            # A block without a single embedding holds guide values only.
+            whole[(*block, slice(size - part.shape[-1], None))] = part
+    return SampleEmbeddings(embeddings, whole)

@@ -1,0 +1,1 @@
+"""Where queries lie, and which data each of them needs."""

@@ -1,0 +1,4 @@
+"""Values of a label map that stand for no class."""
+
+REJECTED = -1  # the query resembles no class
+MASKED = -2  # left out by the user, or the data are not finite

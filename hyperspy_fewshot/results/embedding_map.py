@@ -1,0 +1,325 @@
+"""The embeddings of all queries: computed once, classified as often as you like."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import dask.array as da
+import numpy as np
+from hyperspy.defaults_parser import preferences
+from hyperspy.signal import BaseSignal
+from hyperspy.signals import LazySignal1D
+
+from hyperspy_fewshot.decision.classifier import FewShotClassifier, checked_reject
+from hyperspy_fewshot.embedding.blocks import block_sides, embed_all
+from hyperspy_fewshot.embedding.computing import compute
+from hyperspy_fewshot.embedding.fingerprint import fingerprint
+from hyperspy_fewshot.embedding.learning import SampleEmbeddings
+from hyperspy_fewshot.embedding.reading import naming_unreadable
+from hyperspy_fewshot.embedding.recipe import Recipe
+from hyperspy_fewshot.embedding.source import DataSource
+from hyperspy_fewshot.output import label_maps
+from hyperspy_fewshot.output.axes import axes_of_map, make_eager
+from hyperspy_fewshot.output.metadata import metadata_of, recipe_metadata
+from hyperspy_fewshot.results import storage
+from hyperspy_fewshot.results.result import FewShotResult
+from hyperspy_fewshot.results.shots import ShotEmbedder
+from hyperspy_fewshot.support.domain import Domain
+from hyperspy_fewshot.support.support_set import SupportSet, checked_support
+
+# Embeddings [bytes] that are kept in memory beside a result, so that it can be updated.
+_MOST_KEPT = 2**30
+
+
+@dataclass(eq=False, repr=False)
+class EmbeddingMap:
+    """The embeddings of all queries of a data set.
+
+    Embedding depends on the data, not on labels. It is done once; each
+    :meth:`classify` then takes a fraction of a second.
+
+    Parameters
+    ----------
+    embeddings
+        Embeddings, data of shape ``(*nav, rows, columns, d)`` for images and
+        ``(*nav, d)`` for spectra and patterns. NaN where masked.
+    guide
+        Mean intensity of each cell of an image; None for spectra and patterns.
+    recipe
+        What was learnt of the data set without labels. Pass it as `recipe` to
+        embed other data in the same way.
+    sample
+        Embeddings of a sample of the data set, shape (n, d).
+    domain
+        Where the queries lie.
+    source
+        The data that are read for support examples; its data are None after
+        loading without a signal.
+    signal
+        The signal that was embedded; None after loading without one.
+    known
+        Embeddings of the support examples so far, by the digest of the example.
+    """
+
+    embeddings: BaseSignal
+    guide: BaseSignal | None
+    recipe: Recipe
+    sample: np.ndarray
+    domain: Domain
+    source: DataSource
+    signal: BaseSignal | None = None
+    known: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    _fingerprint: str = ""
+
+    @classmethod
+    def build(
+        cls,
+        recipe: Recipe,
+        sample: SampleEmbeddings,
+        domain: Domain,
+        source: DataSource,
+        signal: BaseSignal,
+    ) -> Self:
+        """Build the lazy embedding map of a data set; no data are read."""
+        if sample.whole is None:
+            packed = embed_all(recipe, source)
+        else:
+            sides = (*block_sides(recipe.grid, source.data), -1)
+            packed = da.from_array(sample.whole, chunks=sides)
+        axes = axes_of_map(domain)
+        metadata = metadata_of(signal, "Few-shot embeddings")
+        metadata["FewShot"] = recipe_metadata(recipe)
+        feature = {"name": "Embedding", "size": recipe.size, "navigate": False}
+        embeddings = LazySignal1D(
+            packed[..., : recipe.size],
+            axes=[*({**axis, "navigate": True} for axis in axes), feature],
+            metadata=metadata,
+        )
+        guide = None
+        if recipe.grid.n_guides:
+            metadata = metadata_of(signal, "Few-shot guide image")
+            guide = label_maps.build(packed[..., recipe.size], axes, False, metadata)
+        return cls(embeddings, guide, recipe, sample.embeddings, domain, source, signal)
+
+    @property
+    def _lazy(self) -> bool:
+        return self.embeddings._lazy
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the embeddings are small enough to be kept in memory beside a result."""
+        return self.embeddings.data.nbytes <= _MOST_KEPT
+
+    def compute(self, show_progressbar: bool | None = None) -> Self:
+        """Compute the embeddings, in place, in one pass over the data.
+
+        Parameters
+        ----------
+        show_progressbar
+            Whether to show one; None follows HyperSpy's preferences.
+
+        Returns
+        -------
+        EmbeddingMap
+            This map. What is computed already is not computed again.
+        """
+        if self._lazy:
+            self.compute_with((), show_progressbar, "Embedding", keep=True)
+        return self
+
+    def compute_with(
+        self,
+        arrays: tuple[da.Array, ...],
+        show_progressbar: bool | None,
+        what: str,
+        keep: bool,
+    ) -> tuple[np.ndarray, ...]:
+        """Compute arrays that follow from the embeddings, in one pass.
+
+        Parameters
+        ----------
+        arrays
+            Lazy arrays.
+        show_progressbar
+            Whether to show one; None follows HyperSpy's preferences.
+        what
+            Title of the progress bar.
+        keep
+            Whether to compute and keep the embeddings, too.
+        """
+        if show_progressbar is None:
+            show_progressbar = preferences.General.show_progressbar
+        own = [s for s in (self.embeddings, self.guide) if s is not None and s._lazy and keep]
+        with self.naming_unreadable():
+            found = compute(
+                *arrays, *(s.data for s in own), show_progressbar=show_progressbar, what=what
+            )
+        for signal, data in zip(own, found[len(arrays) :], strict=True):
+            make_eager(signal, data)
+        return found[: len(arrays)]
+
+    def classify(
+        self,
+        support: Mapping | SupportSet | FewShotClassifier | FewShotResult,
+        reject: bool | float = True,
+        *,
+        show_progressbar: bool | None = None,
+    ) -> FewShotResult:
+        """Classify the queries from a support set.
+
+        Only the data of support examples that are new to this map are read.
+
+        Parameters
+        ----------
+        support
+            The labelled examples of all classes, see
+            :meth:`~hyperspy.api.signals.BaseSignal.fewshot_classify`. A
+            result or classifier that was made with the same recipe is used
+            again.
+        reject
+            Whether queries that resemble no class are rejected (label -1). A
+            float is the significance level.
+        show_progressbar
+            Whether to show one; None follows HyperSpy's preferences.
+
+        Returns
+        -------
+        FewShotResult
+            Lazy if the embeddings are.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the support set cannot be used, or a classifier was made with
+            another recipe.
+        """
+        reject = checked_reject(reject)
+        learnt = support.classifier if isinstance(support, FewShotResult) else support
+        if isinstance(learnt, FewShotClassifier):
+            self._check_recipe(learnt, reject)
+            known = support.support if isinstance(support, FewShotResult) else SupportSet()
+            return self._result(learnt, known, True, show_progressbar)
+        support = checked_support(support)
+        if show_progressbar is None:
+            show_progressbar = preferences.General.show_progressbar
+        embedder = ShotEmbedder(self.recipe, self.domain, self.source, self.known)
+        known = embedder.embed(support, self.embeddings.data, show_progressbar)
+        classifier = FewShotClassifier.fit(
+            known.embeddings,
+            known.shots,
+            known.shot_classes,
+            support.class_names,
+            centre=self.recipe.centre,
+            feature_groups=self.recipe.feature_groups,
+            reject=reject,
+            recipe=self.recipe,
+        )
+        return self._result(classifier, support, False, show_progressbar)
+
+    def _check_recipe(self, classifier: FewShotClassifier, reject: bool | float) -> None:
+        recipe = classifier.recipe
+        if recipe is None or recipe.sha256 != self.recipe.sha256:
+            raise ValueError(
+                "The classifier was made with another recipe than this embedding map. Embed the "
+                "data with recipe=classifier.recipe, or classify from a support set."
+            )
+        if reject is not True and reject != classifier.reject:
+            raise ValueError(
+                f"reject={reject!r} contradicts what the classifier learnt with "
+                f"({classifier.reject!r}). Leave reject out, or classify from a support set."
+            )
+
+    def _result(
+        self,
+        classifier: FewShotClassifier,
+        support: SupportSet,
+        transferred: bool,
+        show_progressbar: bool | None,
+    ) -> FewShotResult:
+        embeddings = self.embeddings.data
+        k = len(classifier.class_names)
+        if isinstance(embeddings, da.Array):
+            # The blocks need the decision alone, not the recipe.
+            predictions = embeddings.map_blocks(
+                replace(classifier, recipe=None).predict,
+                chunks=(*embeddings.chunks[:-1], (k + 2,)),
+                dtype=np.float32,
+                meta=np.empty((0,) * embeddings.ndim, np.float32),
+            )
+        else:
+            predictions = classifier.predict(embeddings)
+        result = FewShotResult.build(
+            predictions, classifier, support, self.domain, self.signal, self, transferred
+        )
+        return result if self._lazy else result.compute(show_progressbar)
+
+    def save(self, path: str | Path, overwrite: bool | None = None) -> None:
+        """Write the embeddings, the recipe and the embedded support examples to one file.
+
+        A lazy map is computed block by block into a folder ``<path>.partial``.
+        After an interruption, saving the same map there again computes the
+        missing blocks only. Afterwards this map holds the computed embeddings:
+        in memory up to 1 GiB, otherwise lazily from the file.
+
+        Parameters
+        ----------
+        path
+            Ends in .zspy.
+        overwrite
+            Whether to replace a file; None asks. If not, nothing is computed.
+
+        Raises
+        ------
+        ValueError
+            If the path ends otherwise, or the folder holds something else.
+        OSError
+            If the disk is full.
+        """
+        storage.save_embedding_map(self, path, overwrite)
+
+    @property
+    def n_masked(self) -> int:
+        """Number of queries that the user left out."""
+        return 0 if self.source.mask is None else int(self.source.mask.sum())
+
+    def naming_unreadable(self) -> AbstractContextManager[None]:
+        """Name the chunk of the data that cannot be read in errors raised inside."""
+        return naming_unreadable(self.source.data, self.source.name)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the data; a few pieces of them are read when it is first asked for."""
+        if not self._fingerprint:
+            self._fingerprint = fingerprint(self.source, self.recipe.grid)
+        return self._fingerprint
+
+    @classmethod
+    def load(cls, path: str | Path, signal: BaseSignal | None = None, lazy: bool = False) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path
+            The file.
+        signal
+            The signal that was embedded, from which new support examples are
+            read. Without it, the nearest cell stands for a position.
+        lazy
+            Whether to leave the embeddings on disk.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file holds no embedding map, or `signal` holds other data.
+        """
+        return cls(**storage.load_embedding_map(path, signal, lazy))
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.domain.grid.shape))
+        lazy = ", not computed" if self._lazy else ""
+        names = ", ".join(repr(p.encoder.name) if p.encoder else "?" for p in self.recipe.parts)
+        return f"<EmbeddingMap, {shape} embeddings of length {self.recipe.size} by {names}{lazy}>"

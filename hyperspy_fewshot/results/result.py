@@ -1,0 +1,494 @@
+"""What a classification returns."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from hyperspy.defaults_parser import preferences
+from hyperspy.signal import BaseSignal
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from hyperspy_fewshot.decision.classifier import FewShotClassifier
+from hyperspy_fewshot.labels import MASKED, REJECTED
+from hyperspy_fewshot.output import axes as output_axes
+from hyperspy_fewshot.output import label_maps, overlay, pictures
+from hyperspy_fewshot.output.class_signals import class_signals
+from hyperspy_fewshot.output.metadata import as_columns, metadata_of, provenance
+from hyperspy_fewshot.results import storage
+from hyperspy_fewshot.statistics import Statistics, label_statistics
+from hyperspy_fewshot.support.domain import Domain
+from hyperspy_fewshot.support.locate import frame_of
+from hyperspy_fewshot.support.support_set import SupportSet
+
+
+@dataclass(eq=False, repr=False)
+class FewShotResult:
+    """Label map, probabilities and statistics of a few-shot classification.
+
+    Parameters
+    ----------
+    labels
+        Label map: 0 to K - 1, -1 rejected, -2 masked.
+    probabilities
+        Probability of every class, class index as first navigation axis, data
+        of shape ``(K, *nav, rows, columns)``; NaN where masked.
+    confidence
+        Probability of the label's class; NaN where rejected or masked.
+    classifier
+        What was learnt; pass it as `support` for other data of the same kind.
+    support
+        The support set.
+    domain
+        Where the queries lie.
+    signal
+        What was classified; None after loading.
+    embedding_map
+        The :class:`~hyperspy_fewshot.EmbeddingMap` that was classified; None
+        after loading.
+    transferred
+        Whether the classifier was learnt on other data, where the support set
+        lies.
+    packed
+        What a lazy result is computed from; None once it is computed.
+    """
+
+    labels: BaseSignal
+    probabilities: BaseSignal
+    confidence: BaseSignal
+    classifier: FewShotClassifier
+    support: SupportSet
+    domain: Domain
+    signal: BaseSignal | None = None
+    embedding_map: Any = None
+    transferred: bool = False
+    packed: da.Array | None = None
+    _statistics: Statistics | None = field(default=None, init=False)
+
+    @classmethod
+    def build(
+        cls,
+        packed: da.Array | np.ndarray,
+        classifier: FewShotClassifier,
+        support: SupportSet,
+        domain: Domain,
+        signal: BaseSignal | None,
+        embedding_map: Any,
+        transferred: bool,
+    ) -> "FewShotResult":
+        """Wrap what :meth:`FewShotClassifier.predict` returns for all queries.
+
+        Parameters
+        ----------
+        packed
+            Shape (*grid.shape, K + 2): probabilities, label, confidence.
+        classifier, support
+            What was learnt, and from what.
+        domain, signal, embedding_map
+            What was classified.
+        transferred
+            Whether the classifier was learnt on other data.
+        """
+        k, axes = len(classifier.class_names), output_axes.axes_of_map(domain)
+        metadata = metadata_of(signal, "Few-shot labels")
+        metadata["FewShot"] = provenance(classifier, support, transferred)
+        labels, probabilities, confidence = _unpacked(packed, k)
+        labels = label_maps.build(labels, axes, True, metadata)
+        if signal is not None:
+            labels.original_metadata.add_dictionary(signal.original_metadata.as_dictionary())
+        return cls(
+            labels=labels,
+            probabilities=label_maps.build(
+                probabilities,
+                [output_axes.class_axis(k), *axes],
+                False,
+                metadata_of(signal, "Few-shot probabilities"),
+            ),
+            confidence=label_maps.build(
+                confidence, axes, False, metadata_of(signal, "Few-shot confidence")
+            ),
+            classifier=classifier,
+            support=support,
+            domain=domain,
+            signal=signal,
+            embedding_map=embedding_map,
+            transferred=transferred,
+            packed=packed if isinstance(packed, da.Array) else None,
+        )
+
+    @property
+    def _lazy(self) -> bool:
+        return self.packed is not None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return self.classifier.class_names
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counts, fractions, areas, regions and confidence of every class.
+
+        Computes a lazy result.
+        """
+        self.compute()
+        return self._statistics
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """Fraction of every class; computes a lazy result."""
+        return self.statistics.fractions
+
+    @property
+    def fractions_signal(self) -> BaseSignal:
+        """Fractions of a stack: class index as signal axis, over the frames.
+
+        Raises
+        ------
+        ValueError
+            If there is one map only.
+        """
+        frames = self.statistics.frames
+        if not frames:
+            raise ValueError("There is one map only; its fractions are result.fractions.")
+        k = len(self.class_names)
+        nav = [axis for axis in output_axes.axis_dictionaries(self.labels) if axis["navigate"]]
+        data = np.empty((*(axis["size"] for axis in nav), k))
+        for index, frame in frames.items():
+            data[index] = list(frame.fractions.values())
+        axis = {**output_axes.class_axis(k), "navigate": False}
+        metadata = {"General": {"title": "Few-shot fractions"}}
+        return label_maps.build(data, [*nav, axis], False, metadata)
+
+    def compute(self, show_progressbar: bool | None = None) -> "FewShotResult":
+        """Compute labels, probabilities and confidence, in place, in one pass.
+
+        The embeddings are kept, too, if they take at most 1 GiB, so that
+        :meth:`update` does not read the data again.
+
+        Parameters
+        ----------
+        show_progressbar
+            Whether to show one; None follows HyperSpy's preferences.
+
+        Returns
+        -------
+        FewShotResult
+            This result. What is computed already is not computed again.
+
+        Raises
+        ------
+        Exception
+            If a chunk of the file cannot be read. The result stays lazy,
+            whatever stops the computation.
+        """
+        if self._lazy and not self.embedding_map._lazy:
+            # The map was computed since this result was built.
+            self.make_eager(self.classifier.predict(self.embedding_map.embeddings.data))
+        elif self._lazy:
+            keep = self.embedding_map.is_kept
+            (packed,) = self.embedding_map.compute_with(
+                (self.packed,), show_progressbar, "Classifying", keep
+            )
+            self.make_eager(packed)
+        if self._statistics is None:
+            self._statistics = self._make_statistics()
+            self.labels.metadata.set_item("FewShot.statistics", as_columns(self._statistics))
+        return self
+
+    def make_eager(self, packed: np.ndarray) -> None:
+        """Take computed predictions in place of lazy ones."""
+        signals = (self.labels, self.probabilities, self.confidence)
+        for signal, data in zip(signals, _unpacked(packed, len(self.class_names)), strict=True):
+            output_axes.make_eager(signal, data)
+        self.packed = None
+
+    def _make_statistics(self) -> Statistics:
+        labels, areas = self.labels.data, self.domain.grid.cell_areas()
+        if self.embedding_map is not None:
+            unasked = int((labels == MASKED).sum()) - self.embedding_map.n_masked
+            if unasked > 0:
+                warnings.warn(
+                    f"{unasked} of {labels.size} queries hold NaN or infinite data; they are "
+                    f"masked (label {MASKED}).",
+                    stacklevel=4,
+                )
+        scale, units = output_axes.area_unit(self.domain)
+        return label_statistics(
+            labels,
+            self.confidence.data,
+            self.class_names,
+            cell_areas=areas,
+            area_scale=scale,
+            units=units,
+            overlap=self.domain.grid.overlap,
+            frames=labels.ndim - areas.ndim,
+        )
+
+    def update(
+        self,
+        examples: Mapping[str, Any] | None = None,
+        remove: Mapping[str, int | list[int]] | None = None,
+        *,
+        reject: bool | float | None = None,
+        show_progressbar: bool | None = None,
+    ) -> "FewShotResult":
+        """Classify again with more, or fewer, support examples.
+
+        Only the data of new examples are read, unless the embeddings were too
+        large to be kept.
+
+        Parameters
+        ----------
+        examples
+            Class name to one example or a list of them, as in a support set;
+            a name that is new makes a class.
+        remove
+            Class name to the index, or indices, of the examples to leave out.
+            A class whose examples are all removed goes.
+        reject
+            As in :meth:`EmbeddingMap.classify`; None: as before.
+        show_progressbar
+            Whether to show one; None follows HyperSpy's preferences.
+
+        Returns
+        -------
+        FewShotResult
+            A result of its own; this one is not changed.
+
+        Raises
+        ------
+        ValueError
+            If this result was loaded from a file, which does not hold the
+            embeddings, or its classifier was learnt on other data.
+        KeyError, IndexError
+            If there is no such class or example to remove.
+        """
+        if self.embedding_map is None:
+            raise ValueError(
+                "A loaded result does not hold its embeddings. Save result.embedding_map, and use "
+                "EmbeddingMap.load(path, signal=s).classify(result.support.copy()) with the "
+                "examples added."
+            )
+        if self.transferred:
+            raise ValueError(
+                "This classifier was learnt on other data: update the result that it came from, "
+                "or classify these data from a support set of their own."
+            )
+        support = self.support.updated(examples or {}, remove or {})
+        if not self._lazy and self.embedding_map._lazy:
+            warnings.warn(
+                "The embeddings are not in memory: they take more than 1 GiB, or the result was lazy "
+                "when it was saved. This update is one more pass over the data. To save it, keep a "
+                "map: result.embedding_map.save(path).",
+                stacklevel=2,
+            )
+        reject = self.classifier.reject if reject is None else reject
+        result = self.embedding_map.classify(support, reject, show_progressbar=show_progressbar)
+        return result if self._lazy else result.compute(show_progressbar)
+
+    def mask(self, name: str) -> BaseSignal:
+        """Return where a class is, as a boolean signal; computes a lazy result.
+
+        Parameters
+        ----------
+        name
+            A class, or ``"rejected"`` or ``"masked"``.
+
+        Returns
+        -------
+        hyperspy.signal.BaseSignal
+            For spectra and patterns over the navigation space, so that
+            ``s.decomposition(navigation_mask=~mask)`` uses this class alone;
+            for images over the pixels of the image.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class.
+        """
+        values = {"rejected": REJECTED, "masked": MASKED}
+        values |= {name: value for value, name in enumerate(self.class_names)}
+        if name not in values:
+            raise ValueError(f"There is no class {name!r}; classes are {list(self.class_names)}.")
+        whole = self.labels_at_pixels()
+        axes = output_axes.axis_dictionaries(whole)
+        if not self.domain.is_image:
+            axes = [{**axis, "navigate": True} for axis in axes]
+        title = f"{name} of {self.labels.metadata.General.title}"
+        return BaseSignal(
+            whole.data == values[name], axes=axes, metadata={"General": {"title": title}}
+        )
+
+    def labels_at_pixels(self) -> BaseSignal:
+        """Return the label map on the grid of the image itself; computes a lazy result.
+
+        Every pixel has the label of the cell that it lies in. Maps over a
+        navigation space have one label a position already.
+        """
+        self.compute()
+        stride, axes = self.domain.grid.stride, self.domain.map_axes
+        data = self.labels.data
+        for i, axis in enumerate(axes, start=1):
+            if stride > 1:
+                data = np.repeat(data, stride, axis=-i).take(range(axis.size), axis=-i)
+        metadata = self.labels.metadata.as_dictionary()
+        return label_maps.build(data.copy(), output_axes.axes_of_data(self.domain), True, metadata)
+
+    def class_signals(self, method: str = "mean") -> BaseSignal:
+        """Return the mean or summed spectrum or pattern of every class.
+
+        Reads the data once more; computes a lazy result.
+
+        Parameters
+        ----------
+        method
+            ``"mean"`` or ``"sum"``.
+
+        Returns
+        -------
+        hyperspy.signal.BaseSignal
+            Of the type of the original signal, with its metadata, the class
+            index as navigation axis. A class without a position holds zeros.
+
+        Raises
+        ------
+        ValueError
+            If `method` is something else, the data are images, or the result
+            was loaded from a file, which does not hold the signal.
+        """
+        if method not in ("mean", "sum"):
+            raise ValueError(f"method={method!r} must be 'mean' or 'sum'.")
+        if self.signal is None:
+            raise ValueError("A loaded result does not hold the signal; classify it again.")
+        if self.domain.is_image:
+            raise ValueError(
+                "class_signals is for spectra and patterns; use mask(name) to index an image."
+            )
+        self.compute()
+        show = preferences.General.show_progressbar
+        return class_signals(self.signal, self.labels.data, self.class_names, method, show)
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        image: np.ndarray | BaseSignal | None = None,
+        alpha: float = 0.5,
+        frame: int | float | tuple[int | float, ...] | None = None,
+    ) -> Axes:
+        """Draw the label map over the image, with a legend and the support set.
+
+        Computes a lazy result.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; None makes a figure.
+        image
+            What to show under the labels, covering the same area; None: the
+            image itself, or the sum over the signal if it is in memory.
+        alpha
+            Opacity of the labels over an image.
+        frame
+            Which map of several: by navigation index (ints) or calibrated
+            value (floats), a tuple where there are more axes; None: the first.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ValueError
+            If there is no such frame.
+        """
+        self.compute()
+        labels = self.labels.axes_manager
+        frame = (0,) * labels.navigation_dimension if frame is None else frame
+        index = frame_of(frame, labels.navigation_axes)
+        if ax is None:
+            _, ax = plt.subplots(figsize=(7.5, 5.5), layout="constrained")
+        if image is None:
+            guide = None if self.embedding_map is None else self.embedding_map.guide
+            image = pictures.backdrop(self.signal, guide, self.domain, index)
+        pictures.draw_label_map(
+            self.labels.data[index],
+            self.class_names,
+            labels.signal_axes,
+            self.domain.map_axes,
+            ax=ax,
+            image=image.data if isinstance(image, BaseSignal) else image,
+            alpha=alpha,
+        )
+        ax.set_title(self.labels.metadata.General.title, parse_math=False)
+        if not self.transferred:
+            colours = pictures.label_colours(len(self.class_names)).colors[2:]
+            overlay.draw_support(ax, self.support, colours, self.domain, index)
+        return ax
+
+    def save(self, path: str | Path, overwrite: bool | None = None) -> None:
+        """Write everything but the data and the embeddings to one file.
+
+        The file is a label map that ``hyperspy.api.load`` reads, too. It is
+        there as a whole or not at all; a file that it replaces stays until
+        then.
+
+        A lazy result is computed block by block into a folder
+        ``<path>.partial``, which an interruption leaves behind: saving the
+        same classification there again, also in another session, computes the
+        missing blocks only. Data, support, settings and versions must be the
+        same. With dask.distributed all workers need access to the folder.
+
+        Parameters
+        ----------
+        path
+            Ends in .hspy or .zspy.
+        overwrite
+            Whether to replace a file; None asks. If not, nothing is computed.
+
+        Raises
+        ------
+        ValueError
+            If the path ends otherwise, or the folder holds another
+            classification that was interrupted.
+        OSError
+            If the disk is full.
+        """
+        storage.save_result(self, path, overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "FewShotResult":
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file holds no result, or was written by another version in
+            another format.
+        """
+        return cls(**storage.load_result(path))
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.labels.data.shape))
+        lazy = ", not computed" if self._lazy else ""
+        head = f"<FewShotResult, {len(self.class_names)} classes, {shape} labels{lazy}>"
+        return head if self._statistics is None else f"{head}\n{self._statistics}"
+
+    def _repr_html_(self) -> str:
+        head = repr(self).splitlines()[0].strip("<>")
+        table = "" if self._statistics is None else self._statistics._repr_html_()
+        return f"<p>{head}</p>{table}"
+
+
+def _unpacked(packed: da.Array | np.ndarray, k: int) -> tuple[da.Array | np.ndarray, ...]:
+    """Labels, probabilities and confidence from what a classifier predicts."""
+    xp = da if isinstance(packed, da.Array) else np
+    probabilities = xp.moveaxis(packed[..., :k], -1, 0)
+    return packed[..., k].astype(np.int16), probabilities, packed[..., k + 1]

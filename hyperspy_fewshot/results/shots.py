@@ -1,0 +1,127 @@
+"""What a classifier is fitted on: each support example is read and embedded once."""
+
+import warnings
+from dataclasses import dataclass, field
+
+import dask.array as da
+import numpy as np
+
+from hyperspy_fewshot.embedding.queries import embed_at, embed_items
+from hyperspy_fewshot.embedding.recipe import Recipe
+from hyperspy_fewshot.embedding.source import DataSource
+from hyperspy_fewshot.support.domain import Domain
+from hyperspy_fewshot.support.locate import Shot
+from hyperspy_fewshot.support.overlap import independent_shots
+from hyperspy_fewshot.support.serialising import digest_of
+from hyperspy_fewshot.support.support_set import SupportSet
+
+
+@dataclass(frozen=True, eq=False)
+class SupportEmbeddings:
+    """Embeddings (n, d), the independent shot of each (n,), and the class of every shot."""
+
+    embeddings: np.ndarray
+    shots: np.ndarray
+    shot_classes: np.ndarray
+
+
+@dataclass(eq=False)
+class ShotEmbedder:
+    """Embeds the examples of support sets on one data set, and remembers them.
+
+    `known` holds the embeddings of the shots of every example so far, by its digest.
+    """
+
+    recipe: Recipe
+    domain: Domain
+    source: DataSource
+    known: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    def embed(
+        self, support: SupportSet, embeddings: np.ndarray | da.Array, show_progressbar: bool
+    ) -> SupportEmbeddings:
+        """Embed a support set; where there are no data to read, the nearest of all `embeddings`.
+
+        Raises ValueError or TypeError if an example lies outside the data, or on data that are not
+        finite.
+        """
+        located = support.locate(self.domain)
+        digests = [digest_of(example) for _, example, _ in located]
+        new = {}
+        for digest, (_, _, shots) in zip(digests, located, strict=True):
+            if digest not in self.known:
+                new[digest] = shots
+        for digest, found in self._embed_new(new, embeddings, show_progressbar).items():
+            name = support.class_names[located[digests.index(digest)][0]]
+            if not all(map(len, found)):
+                raise ValueError(f"An example of class {name!r} lies on NaN or infinite data.")
+            self.known[digest] = found
+        parts = [part for digest in digests for part in self.known[digest]]
+        shots = [shot for _, _, found in located for shot in found]
+        classes = np.repeat([i for i, _, _ in located], [len(found) for _, _, found in located])
+        groups, group_classes = independent_shots(shots, classes, self.recipe.side)
+        owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        return SupportEmbeddings(np.concatenate(parts), groups[owners], group_classes)
+
+    def _embed_new(
+        self, new: dict[str, list[Shot]], embeddings: np.ndarray | da.Array, show_progressbar: bool
+    ) -> dict[str, list[np.ndarray]]:
+        """Embed shots by the digest of their example: arrays (n, d)."""
+        shots = [shot for found in new.values() for shot in found]
+        readable = self.source.data is not None
+        needs_encoder = readable or any(shot.item is not None for shot in shots)
+        if shots and needs_encoder and not self.recipe.complete:
+            raise ValueError(
+                "The encoder of this embedding map is missing (foreign encoders are not saved), so "
+                "that no support example can be embedded. Load the map without a signal: then the "
+                "nearest cell stands for a position."
+            )
+        places = [
+            tuple(map(int, place))
+            for shot in shots
+            if shot.locations is not None
+            for place in shot.locations
+        ]
+        items = [shot.item for shot in shots if shot.item is not None]
+        at = iter(np.empty((0, 1, 0)))
+        if places and not readable:
+            at = iter(self._at_cells(places, embeddings))
+        elif places:
+            windows = [self.recipe.window_at(place) for place in places]
+            data = self.source.read(windows, show_progressbar, "Reading examples")
+            source = self.source
+            found = embed_at(self.recipe, data, places, source.mask, source.device)
+            at = iter(found.swapaxes(0, 1))
+        ready = iter(())
+        if items:
+            found = embed_items(self.recipe, np.concatenate(items), self.source.device)
+            ready = iter(found.swapaxes(0, 1))
+        return {
+            digest: [
+                _finite([next(ready)])
+                if shot.item is not None
+                else _finite([next(at) for _ in shot.locations])
+                for shot in found
+            ]
+            for digest, found in new.items()
+        }
+
+    def _at_cells(
+        self, places: list[tuple[int, ...]], embeddings: np.ndarray | da.Array
+    ) -> np.ndarray:
+        """Embeddings of the cells nearest to some places, shape (n, 1, d)."""
+        grid = self.recipe.grid
+        if grid.stride > 1:
+            warnings.warn(
+                "The data are not attached to this embedding map: the nearest cell stands for each "
+                "support example. Load the map with EmbeddingMap.load(path, signal=s) to read them.",
+                stacklevel=4,
+            )
+        cells = [grid.cell_at(place) for place in places]
+        return np.stack([np.asarray(embeddings[cell]) for cell in cells])[:, np.newaxis]
+
+
+def _finite(parts: list[np.ndarray]) -> np.ndarray:
+    """Finite rows of some embeddings."""
+    rows = np.concatenate(parts)
+    return rows[np.isfinite(rows).all(axis=1)]

@@ -1,0 +1,171 @@
+"""Results and embedding maps in files: what of them is written, and how they are built again."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from hyperspy.defaults_parser import preferences
+from hyperspy.signal import BaseSignal
+
+from hyperspy_fewshot.embedding.fingerprint import fingerprint
+from hyperspy_fewshot.embedding.source import DataSource
+from hyperspy_fewshot.output import files, label_maps
+from hyperspy_fewshot.output.axes import (
+    axes_of_map,
+    axis_dictionaries,
+    class_axis,
+    make_eager,
+)
+from hyperspy_fewshot.output.metadata import metadata_of, versions
+from hyperspy_fewshot.output.partial import compute_into, is_partial, partial_folder
+from hyperspy_fewshot.support.domain import Domain
+from hyperspy_fewshot.support.support_set import SupportSet
+
+_RESULT, _MAP = "few-shot result", "embedding map"
+
+
+def save_result(result: Any, path: str | Path, overwrite: bool | None) -> None:
+    """Write a :class:`FewShotResult`; a lazy one is computed block by block first."""
+    path = Path(path).resolve()
+    if not files.may_write(path, overwrite, (".hspy", ".zspy")):
+        return
+    if result.embedding_map is None or not (result._lazy or is_partial(path)):
+        _write_result(result, path)
+        return
+    recipe, embedding_map = result.classifier.recipe, result.embedding_map
+    digests = {
+        "data": embedding_map.fingerprint,
+        "support": result.support.digest() + (recipe.sha256 if result.transferred else ""),
+        "settings": f"{_settings(embedding_map)} {result.classifier.reject!r}",
+        "versions": versions(),
+    }
+    with partial_folder(path, digests, result.packed) as folder:
+        if not result._lazy:
+            _write_result(result, path)
+            return
+        with embedding_map.naming_unreadable():
+            packed = compute_into(result.packed, folder, preferences.General.show_progressbar)
+        result.make_eager(packed.compute())
+        _write_result(result, path)
+
+
+def _settings(embedding_map: Any) -> str:
+    """What decides embeddings beside the data."""
+    mask = embedding_map.source.mask
+    masked = "" if mask is None else hashlib.sha256(np.packbits(mask)).hexdigest()
+    return f"{embedding_map.recipe.description} {masked}"
+
+
+def _write_result(result: Any, path: Path) -> None:
+    result.compute()
+    arrays: dict[str, np.ndarray] = {}
+    state = {
+        "probabilities": result.probabilities.data,
+        "confidence": result.confidence.data,
+        "classifier": result.classifier,
+        "axes": result.domain.axis_dictionaries,
+        "transferred": result.transferred,
+        "support": result.support.as_json(arrays),
+    }
+    files.write(path, result.labels, {_RESULT: state}, arrays)
+
+
+def load_result(path: str | Path) -> dict[str, Any]:
+    """Read what :func:`save_result` wrote, as arguments of :class:`FewShotResult`."""
+    labels, state, arrays = files.read(path, _RESULT)
+    state = state[_RESULT]
+    classifier, axes = state["classifier"], axis_dictionaries(labels)
+    class_axes = [class_axis(len(classifier.class_names)), *axes]
+    return {
+        "labels": labels,
+        "probabilities": _signal(state["probabilities"], class_axes, "Few-shot probabilities"),
+        "confidence": _signal(state["confidence"], axes, "Few-shot confidence"),
+        "classifier": classifier,
+        "support": SupportSet.from_json(state["support"], arrays),
+        "domain": Domain(classifier.recipe.grid, state["axes"]),
+        "transferred": state["transferred"],
+    }
+
+
+def save_embedding_map(embedding_map: Any, path: str | Path, overwrite: bool | None) -> None:
+    """Write an :class:`EmbeddingMap`; a lazy one is computed block by block first."""
+    path = Path(path).resolve()
+    if not files.may_write(path, overwrite, (".zspy",)):
+        return
+    embeddings, guide = embedding_map.embeddings, embedding_map.guide
+    if not (embedding_map._lazy or is_partial(path)):
+        _write_map(embedding_map, embeddings, path)
+        return
+    packed = None
+    if embedding_map._lazy:
+        parts = [embeddings.data] if guide is None else [embeddings.data, guide.data[..., None]]
+        packed = da.concatenate(parts, axis=-1).rechunk({-1: -1})
+    digests = {
+        "data": embedding_map.fingerprint,
+        "settings": _settings(embedding_map),
+        "versions": versions(),
+    }
+    with partial_folder(path, digests, packed) as folder:
+        if packed is None:
+            _write_map(embedding_map, embeddings, path)
+            return
+        with embedding_map.naming_unreadable():
+            packed = compute_into(packed, folder, preferences.General.show_progressbar, "Embedding")
+        if guide is not None:
+            make_eager(guide, packed[..., -1].compute())
+        size = embedding_map.recipe.size
+        _write_map(embedding_map, embeddings._deepcopy_with_new_data(packed[..., :size]), path)
+    loaded, _, _ = files.read(path, _MAP, lazy=not embedding_map.is_kept)
+    if loaded._lazy:
+        embeddings.data = loaded.data
+    else:
+        make_eager(embeddings, loaded.data)
+
+
+def _write_map(embedding_map: Any, embeddings: BaseSignal, path: Path) -> None:
+    state = {
+        "recipe": embedding_map.recipe,
+        "axes": embedding_map.domain.axis_dictionaries,
+        "sample": embedding_map.sample,
+        "guide": None if embedding_map.guide is None else embedding_map.guide.data,
+        "mask": embedding_map.source.mask,
+        "known": embedding_map.known,
+        "fingerprint": embedding_map.fingerprint,
+    }
+    files.write(path, embeddings, {_MAP: state}, {}, preferences.General.show_progressbar)
+
+
+def load_embedding_map(path: str | Path, signal: BaseSignal | None, lazy: bool) -> dict[str, Any]:
+    """Read what :func:`save_embedding_map` wrote, as arguments of :class:`EmbeddingMap`.
+
+    Raises ValueError if the map is that of other data than the signal.
+    """
+    embeddings, state, _ = files.read(path, _MAP, lazy)
+    state = state[_MAP]
+    recipe = state["recipe"]
+    domain = Domain(recipe.grid, state["axes"])
+    source = DataSource(None if signal is None else signal.data, state["mask"])
+    if signal is not None and fingerprint(source, recipe.grid) != state["fingerprint"]:
+        raise ValueError(
+            f"{Path(path).name!r} is the embedding map of other data than this signal."
+        )
+    guide = state["guide"]
+    return {
+        "embeddings": embeddings,
+        "guide": guide
+        if guide is None
+        else _signal(guide, axes_of_map(domain), "Few-shot guide image"),
+        "recipe": recipe,
+        "sample": state["sample"],
+        "domain": domain,
+        "source": source,
+        "signal": signal,
+        "known": {digest: list(found) for digest, found in state["known"].items()},
+        "_fingerprint": state["fingerprint"],
+    }
+
+
+def _signal(data: np.ndarray, axes: list[dict], title: str) -> BaseSignal:
+    return label_maps.build(data, axes, False, metadata_of(None, title))

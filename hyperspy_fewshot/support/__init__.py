@@ -1,0 +1,1 @@
+"""The support set, and where its examples lie."""

@@ -1,0 +1,184 @@
+"""Where support examples lie: from ROIs, positions and strokes to locations in the data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hyperspy.signal import BaseSignal
+
+from hyperspy_fewshot.support.domain import Domain
+from hyperspy_fewshot.support.rois import (
+    ROIS,
+    axis_name,
+    index_of,
+    pixels_inside,
+    positions_inside,
+    step,
+)
+
+# Most locations of one shot that are read, and the memory that they may take [bytes]: a
+# seeded choice of them describes a large ROI as well as all of them.
+_MOST_PER_SHOT = 256
+_MOST_BYTES_PER_SHOT = 64 * 2**20
+_LEAST_PER_SHOT = 16
+
+_PLURAL = {"image": "chips", "pattern": "patterns", "spectrum": "spectra"}
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """An example of a class that can be embedded.
+
+    It has either `locations` (n, ndim) in array order, chip centres [px] or navigation positions,
+    or an `item` (1, *item_shape), a ready example.
+    """
+
+    locations: np.ndarray | None = None
+    item: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stroke:
+    """Pixels or positions marked by hand on a label map of a given shape.
+
+    `points` (n, ndim) are indices in array order, sorted lexically.
+    """
+
+    points: np.ndarray
+    shape: tuple[int, ...]
+
+
+def is_roi_of_frame(example: Any) -> bool:
+    """Whether an example is (navigation index, ROI)."""
+    return isinstance(example, tuple) and len(example) == 2 and isinstance(example[1], ROIS)
+
+
+def locate(example: Any, domain: Domain) -> list[Shot]:
+    """Find one example of a class in a data set: one shot, or one for every ready item."""
+    if isinstance(example, BaseSignal | np.ndarray):
+        items = domain.grid.prepare(_ready_items(example, domain))
+        return [Shot(item=item[np.newaxis]) for item in items]
+    if isinstance(example, Stroke):
+        locations = _stroke_locations(example, domain)
+    elif isinstance(example, ROIS) or is_roi_of_frame(example):
+        locations = _roi_locations(example, domain)
+    else:
+        locations = np.array([_position_location(example, domain)])
+    size = 4 * np.prod(domain.grid.item_shape) * domain.grid.overlap
+    most = int(np.clip(_MOST_BYTES_PER_SHOT // size, _LEAST_PER_SHOT, _MOST_PER_SHOT))
+    if len(locations) > most:
+        chosen = np.random.default_rng(0).choice(len(locations), most, replace=False)
+        locations = locations[np.sort(chosen)]
+    return [Shot(locations)]
+
+
+def _position_location(position: Any, domain: Domain) -> tuple[int, ...]:
+    """Location of a position tuple, which is in HyperSpy's order."""
+    position = position if isinstance(position, tuple) else (position,)
+    if len(position) != len(domain.axes):
+        names = ", ".join(map(axis_name, domain.axes))
+        hint = ""
+        if domain.grid.kind == "pattern" and len(position) == len(domain.axes) + 2:
+            hint = " Give chip_size to classify the chips of every frame of a stack."
+        raise ValueError(
+            f"position {position} should have one value for each of the {len(domain.axes)} axes "
+            f"({names}), x before y.{hint}"
+        )
+    return domain.to_array_order(tuple(map(index_of, position, domain.axes)))
+
+
+def _roi_locations(example: Any, domain: Domain) -> np.ndarray:
+    if not domain.is_image:
+        if is_roi_of_frame(example):
+            raise ValueError("(navigation index, ROI) is for stacks of images; give the ROI alone.")
+        return positions_inside(example, domain.navigation_axes)
+    frame, roi = (), example
+    if is_roi_of_frame(example):
+        frame, roi = frame_of(example[0], domain.frame_axes), example[1]
+    elif domain.frame_axes:
+        raise ValueError(
+            "an ROI on a stack needs its frame: (navigation index, ROI), such as "
+            f"(0, {type(roi).__name__}(...))."
+        )
+    pixels = pixels_inside(roi, domain.map_axes, *domain.cells_of_map())
+    return np.array([(*frame, *pixel) for pixel in pixels])
+
+
+def frame_of(given: Any, axes: Sequence[Any]) -> tuple[int, ...]:
+    """Navigation index in array order of a frame given in HyperSpy's order."""
+    given = given if isinstance(given, tuple) else (given,)
+    if len(given) != len(axes):
+        raise ValueError(
+            f"navigation index {given} should have one value for each of the {len(axes)} "
+            f"navigation axes ({', '.join(map(axis_name, axes)) or 'none'})."
+        )
+    return tuple(map(index_of, given, axes))[::-1]
+
+
+def _stroke_locations(stroke: Stroke, domain: Domain) -> np.ndarray:
+    """The cells of a stroke, or its central point if it holds the location of none."""
+    shape = domain.to_array_order(tuple(axis.size for axis in domain.axes))
+    points = stroke.points
+    if stroke.shape != shape:
+        raise ValueError(
+            f"the label map has shape {stroke.shape}, the data to mark have {shape} (array order)."
+        )
+    cells = domain.cells_of_map()
+    columns = points[:, -len(cells) :].T
+    hit = np.all(list(map(np.isin, columns, cells)), axis=0)
+    if hit.any():
+        return points[hit]
+    nearest = ((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin()
+    return points[nearest][np.newaxis]
+
+
+def _ready_items(example: BaseSignal | np.ndarray, domain: Domain) -> np.ndarray:
+    """Items (n, *shape) that are given as data (..., *shape); spectra are interpolated."""
+    grid = domain.grid
+    shape, plural = grid.item_shape if domain.is_image else grid.signal_shape, _PLURAL[grid.kind]
+    data = example
+    if isinstance(example, BaseSignal):
+        axes = example.axes_manager.signal_axes
+        if len(axes) != len(shape):
+            raise ValueError(
+                f"the signal has {len(axes)} signal dimensions, {plural} have {len(shape)}."
+            )
+        data = np.asarray(example.data)
+        if grid.kind == "spectrum":
+            data = _interpolated(data, axes[0], domain.signal_axes[0])
+    if data.dtype.kind not in "buif":
+        raise ValueError(f"ready examples must be real numbers, got {data.dtype}.")
+    if data.shape[-len(shape) :] != shape:
+        hint = ""
+        if data.ndim <= 2 and data.shape[-1] <= 3:
+            hint = " Positions are given as tuples, [tuple(p) for p in array.tolist()]."
+        raise ValueError(
+            f"ready examples of shape {data.shape} do not match the {plural} of the data, which "
+            f"have shape {shape}.{hint}"
+        )
+    if not np.isfinite(data).all():
+        raise ValueError("ready examples must be finite, got NaN or infinity.")
+    return data.reshape(-1, *shape)
+
+
+def _interpolated(data: np.ndarray, have: Any, want: Any) -> np.ndarray:
+    """Spectra (..., channels) on another signal axis."""
+    if str(have.units) != str(want.units):
+        raise ValueError(
+            f"the spectra are in {have.units}, the data in {want.units}; convert one of them, or "
+            "pass the array where the channels are the same."
+        )
+    channel = abs(step(want))
+    if have.size == want.size and np.allclose(have.axis, want.axis, rtol=0, atol=1e-3 * channel):
+        return data
+    half = channel / 2
+    if min(have.axis) > min(want.axis) + half or max(have.axis) < max(want.axis) - half:
+        raise ValueError(
+            f"the spectra go from {min(have.axis):g} to {max(have.axis):g} {have.units}, which does "
+            f"not cover the data ({min(want.axis):g} to {max(want.axis):g} {want.units})."
+        )
+    order = np.argsort(have.axis)
+    return np.apply_along_axis(
+        lambda values: np.interp(want.axis, have.axis[order], values[order]), -1, data
+    )

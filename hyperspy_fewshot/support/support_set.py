@@ -1,0 +1,305 @@
+"""The support set: the labelled examples of all classes."""
+
+import hashlib
+import json
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hyperspy.signal import BaseSignal
+from scipy import ndimage
+
+from hyperspy_fewshot.support.domain import Domain
+from hyperspy_fewshot.support.locate import Shot, Stroke, is_roi_of_frame, locate
+from hyperspy_fewshot.support.rois import AREA_ROIS, ROIS, area_in_pixels, is_defined, is_number
+from hyperspy_fewshot.support.serialising import digest_of, from_json, to_json
+
+# A smaller square array holds coordinates rather than a chip.
+_LEAST_READY_SIDE = 4
+_RESERVED = ("rejected", "masked")
+_ACCEPTED = (
+    "a HyperSpy ROI (Point1DROI, Point2DROI, SpanROI, RectangularROI, CircleROI, PolygonROI), a "
+    "position tuple (ints: pixels, floats: calibrated units, x before y), a signal or an array"
+)
+
+
+@dataclass(eq=False)
+class SupportSet:
+    """Labelled examples of all classes.
+
+    Parameters
+    ----------
+    examples
+        One example, or a list of examples, for each class name. An example is
+
+        - a HyperSpy ROI: ``Point1DROI``, ``Point2DROI``, ``SpanROI``, ``RectangularROI``,
+          ``CircleROI`` or ``PolygonROI``;
+        - a position tuple in HyperSpy's order (ints are pixel indices, floats are calibrated
+          values);
+        - for stacks ``(*navigation, x, y)`` or ``(navigation index, roi)``;
+        - a signal or array that holds ready examples.
+
+        Each element of a list is one shot. Of ready examples, each item is one.
+
+    Examples
+    --------
+    >>> support = SupportSet({"Ge": [(512, 2600), (1400, 2750)]})
+    >>> support.add("cap", (30, 40))
+    >>> support.shots
+    {'Ge': 2, 'cap': 1}
+    """
+
+    examples: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.examples, Mapping):
+            raise TypeError(
+                f"support is {type(self.examples).__name__}; a dict of class name to examples is "
+                "needed, such as {'matrix': [(10, 20)], 'precipitate': [(40, 60)]}."
+            )
+        given, self.examples = self.examples, {}
+        for name, examples in given.items():
+            self.add(name, *_as_list(examples))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return tuple(self.examples)
+
+    @property
+    def shots(self) -> dict[str, int]:
+        """Number of shots of each class.
+
+        An array with two axes counts as one chip if it is square, and as a set of spectra
+        otherwise. Whether that matches the data is checked when they are classified.
+        """
+        return {name: sum(map(_n_shots, given)) for name, given in self.examples.items()}
+
+    def add(self, name: str, *examples: Any) -> None:
+        """Add examples to a class, which is created if it does not exist.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the name is not a string or is reserved, or an example is of a kind that is not
+            accepted, or an ROI without a position.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"Class names are strings, got {name!r}.")
+        if name in _RESERVED:
+            raise ValueError(
+                f"A class cannot be called {name!r}: the name is reserved for queries without a class."
+            )
+        for example in examples:
+            _check_example(name, example)
+        self.examples.setdefault(name, []).extend(examples)
+
+    def remove(self, name: str, index: int | None = None) -> None:
+        """Remove one example of a class, or the whole class.
+
+        Raises
+        ------
+        KeyError, IndexError
+            If there is no such class or example.
+        """
+        self._check(name, *([] if index is None else [index]))
+        if index is None:
+            del self.examples[name]
+        else:
+            del self.examples[name][index]
+
+    def _check(self, name: str, *indices: int) -> None:
+        """Raise if there is no such class, or no example with one of the indices."""
+        if name not in self.examples:
+            raise KeyError(f"There is no class {name!r}; classes are {list(self.examples)}.")
+        count = len(self.examples[name])
+        for index in indices:
+            if not -count <= index < count:
+                raise IndexError(f"Class {name!r} has {count} examples, none with index {index}.")
+
+    def copy(self) -> "SupportSet":
+        """Return an independent copy; ROIs are copied with their present position."""
+        return SupportSet(
+            {name: [_copy(example) for example in e] for name, e in self.examples.items()}
+        )
+
+    @classmethod
+    def from_label_map(cls, labels: Any, class_names: Sequence[str]) -> "SupportSet":
+        """Create a support set from scribbles; each connected stroke is one shot.
+
+        Parameters
+        ----------
+        labels
+            Integers over the image or the navigation space, as a signal or as an array in array
+            order: 0 is unlabelled, 1 to K are the classes.
+        class_names
+            Names of the K classes.
+
+        Raises
+        ------
+        ValueError
+            If a label does not belong to a class, or a class has no label.
+        """
+        data = np.asarray(labels.data if isinstance(labels, BaseSignal) else labels)
+        if data.dtype.kind not in "iu":
+            raise ValueError(f"A label map holds integers, got {data.dtype}.")
+        count = len(class_names)
+        if data.size == 0 or data.min() < 0 or data.max() > count:
+            raise ValueError(
+                f"Labels of shape {data.shape} hold {np.unique(data).tolist()[:9]}; with {count} "
+                f"class names they must go from 0 (unlabelled) to {count}."
+            )
+        examples = {}
+        for value, name in enumerate(class_names, start=1):
+            strokes, n_strokes = ndimage.label(data == value, np.ones((3,) * data.ndim))
+            if n_strokes == 0:
+                raise ValueError(f"Class {name!r} (label {value}) has no labelled pixel.")
+            indices = ndimage.value_indices(strokes, ignore_value=0).values()
+            examples[name] = [Stroke(np.transpose(index), data.shape) for index in indices]
+        return cls(examples)
+
+    def locate(self, domain: Domain) -> list[tuple[int, Any, list[Shot]]]:
+        """Find all examples in a data set: the index of the class, the example, and its shots."""
+        found = []
+        for index, (name, examples) in enumerate(self.examples.items()):
+            for example in examples:
+                try:
+                    found.append((index, example, locate(example, domain)))
+                except (ValueError, TypeError, IndexError) as error:
+                    kind = TypeError if isinstance(error, TypeError) else ValueError
+                    raise kind(f"Example of class {name!r}: {error}") from error
+        return found
+
+    def updated(
+        self, examples: Mapping[str, Any], remove: Mapping[str, int | Sequence[int]]
+    ) -> "SupportSet":
+        """Return a copy with examples added and others removed.
+
+        For each class name, `examples` holds one example or a list of them, and `remove` the index,
+        or the indices, of the examples to remove. A class without remaining examples is removed.
+        """
+        changed = self.copy()
+        for name, indices in remove.items():
+            self._check(name, *np.ravel(indices))
+            kept = np.delete(np.arange(len(self.examples[name])), indices)
+            changed.examples[name] = [changed.examples[name][i] for i in kept]
+            if not changed.examples[name]:
+                changed.remove(name)
+        for name, given in examples.items():
+            changed.add(name, *_as_list(given))
+        return changed
+
+    def describe(self) -> str:
+        """Describe the support set as JSON, without the data of ready examples."""
+        return self.as_json(None)
+
+    def as_json(self, arrays: dict[str, np.ndarray] | None) -> str:
+        """Serialise the support set as JSON; `arrays` receives the data of ready examples."""
+        return json.dumps(
+            {name: [to_json(e, arrays) for e in given] for name, given in self.examples.items()}
+        )
+
+    def digest(self) -> str:
+        """Digest of the class names and examples."""
+        digests = {name: [digest_of(e) for e in given] for name, given in self.examples.items()}
+        return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the support set to a .npz file."""
+        arrays: dict[str, np.ndarray] = {}
+        plain = self.as_json(arrays)
+        with open(path, "wb") as file:
+            np.savez(file, support=plain, **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SupportSet":
+        """Read a support set that :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls.from_json(str(arrays["support"]), arrays)
+
+    @classmethod
+    def from_json(cls, plain: str, arrays: Mapping[str, np.ndarray]) -> "SupportSet":
+        """Rebuild a support set from the result of :meth:`as_json` and its arrays."""
+        given = json.loads(plain)
+        return cls({name: [from_json(e, arrays) for e in given[name]] for name in given})
+
+    def __len__(self) -> int:
+        return sum(self.shots.values())
+
+    def __repr__(self) -> str:
+        shots = ", ".join(f"{name!r}: {count}" for name, count in self.shots.items())
+        return f"<SupportSet, shots {{{shots}}}>"
+
+
+def area_roi_sides(support: SupportSet, axes: Sequence[Any]) -> list[float]:
+    """Square roots of the areas of all area ROIs [px]."""
+    rois = [e[1] if is_roi_of_frame(e) else e for e in _all_examples(support)]
+    return [float(np.sqrt(area_in_pixels(r, axes))) for r in rois if isinstance(r, AREA_ROIS)]
+
+
+def ready_side(support: SupportSet) -> int | None:
+    """Side of the ready chips of a support set; None if there are none."""
+    for example in _all_examples(support):
+        if isinstance(example, BaseSignal | np.ndarray):
+            shape = np.shape(example.data if isinstance(example, BaseSignal) else example)
+            if len(shape) > 1 and shape[-1] == shape[-2] >= _LEAST_READY_SIDE:
+                return int(shape[-1])
+    return None
+
+
+def _all_examples(support: SupportSet) -> list[Any]:
+    return [example for given in support.examples.values() for example in given]
+
+
+def _as_list(examples: Any) -> list:
+    return examples if isinstance(examples, list) else [examples]
+
+
+def _copy(example: Any) -> Any:
+    is_roi = isinstance(example, ROIS) or is_roi_of_frame(example)
+    return from_json(to_json(example), {}) if is_roi else example
+
+
+def _n_shots(example: Any) -> int:
+    if isinstance(example, BaseSignal):
+        axes = example.axes_manager
+        return int(axes.navigation_size) if axes.navigation_dimension else 1
+    if not isinstance(example, np.ndarray) or example.ndim < 2:
+        return 1
+    return 1 if example.ndim == 2 and len(set(example.shape)) == 1 else len(example)
+
+
+def _check_example(name: str, example: Any) -> None:
+    is_position = isinstance(example, tuple) and example and all(map(is_number, example))
+    is_ready = isinstance(example, BaseSignal | np.ndarray | Stroke)
+    if is_position or is_ready or is_number(example):
+        return
+    roi = example[1] if is_roi_of_frame(example) else example
+    if not isinstance(roi, ROIS):
+        raise TypeError(
+            f"Example of class {name!r} is {type(example).__name__} {reprlib.repr(example)}; accepted "
+            f"are {_ACCEPTED}. Several examples are given as a list."
+        )
+    if not is_defined(roi):
+        raise ValueError(
+            f"Example of class {name!r} is a {type(roi).__name__} that has no position yet: give "
+            "its parameters, or draw it with roi.add_widget(s)."
+        )
+
+
+def checked_support(support: Any) -> SupportSet:
+    """Return a copy of a support set or dict that has two classes and examples of each."""
+    # A copy, since the user may move ROIs and add examples later.
+    support = (support if isinstance(support, SupportSet) else SupportSet(support)).copy()
+    if len(support.class_names) < 2:
+        raise ValueError(
+            f"Few-shot classification needs at least two classes, got {list(support.class_names)}."
+            " Add another class, for instance the background."
+        )
+    for name, shots in support.shots.items():
+        if not shots:
+            raise ValueError(f"Class {name!r} has no examples; give at least one.")
+    return support
