@@ -129,8 +129,7 @@ def recipe_of(classifier: FewShotClassifier, reject: bool | float) -> Recipe:
     Raises ValueError if the recipe is incomplete, or `reject` contradicts the classifier.
     """
     check_complete(classifier.recipe)
-    if reject is not True:
-        _check_same("reject", reject, classifier.reject)
+    classifier.check_reject(reject)
     return classifier.recipe
 
 

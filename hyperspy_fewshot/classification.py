@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from hyperspy.defaults_parser import preferences
 from hyperspy.signal import BaseSignal
 
 from hyperspy_fewshot import checks
@@ -188,7 +187,6 @@ class _Settings:
             checks.check_recipe(signal, kind, recipe, self.encoder, given)
         if chip_size is None and kind == "image":
             chip_size = _given_side(signal, support)
-        show = self.show_progressbar
         return replace(
             self,
             kind=kind,
@@ -198,7 +196,6 @@ class _Settings:
             signal_mask=signal_mask,
             # Without a choice, every worker of a cluster takes the best device it has.
             device=None if self.device is None else choose_device(self.device),
-            show_progressbar=preferences.General.show_progressbar if show is None else show,
         )
 
 

@@ -166,6 +166,14 @@ class FewShotClassifier:
             recipe=recipe,
         )
 
+    def check_reject(self, reject: bool | float) -> None:
+        """Refuse a `reject` that differs from that of this classifier; True is the default."""
+        if reject is not True and reject != self.reject:
+            raise ValueError(
+                f"reject={reject!r} contradicts what the classifier learnt with ({self.reject!r}). "
+                "Leave reject out, or classify from a support set."
+            )
+
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Compute the scores of embeddings (..., d) for every class, shape (..., K); NaN for NaN."""
         return _in_batches(lambda rows: self._judge(rows)[0], embeddings)

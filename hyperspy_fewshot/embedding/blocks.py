@@ -23,7 +23,7 @@ def embed_windows(
     data: Sequence[np.ndarray],
     blocks: Sequence[Slices],
     source: DataSource,
-    show_progressbar: bool,
+    show_progressbar: bool | None,
 ) -> tuple[np.ndarray, ...]:
     """Embed blocks whose data are in memory, on all threads.
 

@@ -5,17 +5,21 @@ from contextlib import nullcontext
 from typing import Any
 
 import dask
+from hyperspy.defaults_parser import preferences
 from tqdm.auto import tqdm
 from tqdm.dask import TqdmCallback
 
 
 def compute(
-    *collections: Any, show_progressbar: bool, what: str, scheduler: str | None = None
+    *collections: Any, show_progressbar: bool | None, what: str, scheduler: str | None = None
 ) -> tuple:
     """Compute dask collections together, in one pass, with a progress bar called `what`.
 
-    A scheduler of None is the one that is active.
+    Whether the bar is shown follows HyperSpy's preferences if it is None. A scheduler of None is
+    the one that is active.
     """
+    if show_progressbar is None:
+        show_progressbar = preferences.General.show_progressbar
     distributed = sys.modules.get("distributed")
     if show_progressbar and scheduler is None and distributed is not None:
         if _has_client(distributed):

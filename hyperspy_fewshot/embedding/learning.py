@@ -46,7 +46,9 @@ class _Sample:
     data: list[np.ndarray]
 
     @classmethod
-    def read(cls, source: DataSource, grid: Grid | Recipe, show_progressbar: bool) -> "_Sample":
+    def read(
+        cls, source: DataSource, grid: Grid | Recipe, show_progressbar: bool | None
+    ) -> "_Sample":
         """Read what a grid or all grids of a recipe need."""
         blocks = sample_blocks(grid.grid if isinstance(grid, Recipe) else grid)
         windows = [grid.window(block) for block in blocks]
@@ -65,7 +67,7 @@ def learn(
     grid: Grid,
     context: int | None,
     signal_axis: tuple[Any, ...],
-    show_progressbar: bool,
+    show_progressbar: bool | None,
 ) -> tuple[Recipe, SampleEmbeddings]:
     """Learn how to embed a data set, from one sample of it.
 
@@ -117,7 +119,9 @@ def learn(
     return replace(recipe, parts=(part,), centre=centre), found
 
 
-def embed_sample(recipe: Recipe, source: DataSource, show_progressbar: bool) -> SampleEmbeddings:
+def embed_sample(
+    recipe: Recipe, source: DataSource, show_progressbar: bool | None
+) -> SampleEmbeddings:
     """Embed the sample of a data set by a recipe that was learnt on another one."""
     return _embed_sample(
         recipe, _Sample.read(source, recipe, show_progressbar), source, show_progressbar

@@ -18,7 +18,7 @@ _SEARCH_TIME = 30.0
 def read(
     data: np.ndarray | da.Array,
     windows: Sequence[Slices],
-    show_progressbar: bool,
+    show_progressbar: bool | None,
     what: str,
     source: str,
 ) -> list[np.ndarray]:

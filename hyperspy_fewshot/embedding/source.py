@@ -35,7 +35,7 @@ class DataSource:
     name: str = ""
 
     def read(
-        self, windows: Sequence[Slices], show_progressbar: bool, what: str
+        self, windows: Sequence[Slices], show_progressbar: bool | None, what: str
     ) -> list[np.ndarray]:
         """Read windows of the data together."""
         return read(self.data, windows, show_progressbar, what, self.name)

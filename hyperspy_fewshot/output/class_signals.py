@@ -13,7 +13,6 @@ def class_signals(
     labels: np.ndarray,
     class_names: tuple[str, ...],
     method: str,
-    show_progressbar: bool,
 ) -> BaseSignal:
     """Sum or average (`method`) the data over the positions of every class.
 
@@ -31,7 +30,7 @@ def class_signals(
             total = signal.data[here].sum(axis=0, dtype=float)
         sums.append(total / max(1, int(here.sum())) if method == "mean" else total)
     if signal._lazy:
-        (stacked,) = compute(da.stack(sums), show_progressbar=show_progressbar, what="Summing")
+        (stacked,) = compute(da.stack(sums), show_progressbar=None, what="Summing")
     else:
         stacked = np.stack(sums)
     inner = [axis for axis in axis_dictionaries(signal) if not axis["navigate"]]

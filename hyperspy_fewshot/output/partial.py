@@ -72,7 +72,7 @@ def _claim(folder: Path, fingerprint: dict[str, str], blocks: str | None) -> Non
 
 
 def compute_into(
-    packed: da.Array, folder: Path, show_progressbar: bool, what: str = "Classifying"
+    packed: da.Array, folder: Path, show_progressbar: bool | None = None, what: str = "Classifying"
 ) -> da.Array:
     """Compute the blocks of an array that a folder does not hold yet, each into its own region.
 

@@ -8,7 +8,6 @@ from typing import Self
 
 import dask.array as da
 import numpy as np
-from hyperspy.defaults_parser import preferences
 from hyperspy.signal import BaseSignal
 from hyperspy.signals import LazySignal1D
 
@@ -149,8 +148,6 @@ class EmbeddingMap:
         keep
             Whether to compute and keep the embeddings, too.
         """
-        if show_progressbar is None:
-            show_progressbar = preferences.General.show_progressbar
         own = [s for s in (self.embeddings, self.guide) if s is not None and s._lazy and keep]
         with self.naming_unreadable():
             found = compute(
@@ -202,8 +199,6 @@ class EmbeddingMap:
             known = support.support if isinstance(support, FewShotResult) else SupportSet()
             return self._result(learnt, known, True, show_progressbar)
         support = checked_support(support)
-        if show_progressbar is None:
-            show_progressbar = preferences.General.show_progressbar
         embedder = ShotEmbedder(self.recipe, self.domain, self.source, self.known)
         known = embedder.embed(support, self.embeddings.data, show_progressbar)
         classifier = FewShotClassifier.fit(
@@ -225,11 +220,7 @@ class EmbeddingMap:
                 "The classifier was made with another recipe than this embedding map. Embed the "
                 "data with recipe=classifier.recipe, or classify from a support set."
             )
-        if reject is not True and reject != classifier.reject:
-            raise ValueError(
-                f"reject={reject!r} contradicts what the classifier learnt with "
-                f"({classifier.reject!r}). Leave reject out, or classify from a support set."
-            )
+        classifier.check_reject(reject)
 
     def _result(
         self,

@@ -8,7 +8,6 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from hyperspy.defaults_parser import preferences
 from hyperspy.signal import BaseSignal
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -370,8 +369,7 @@ class FewShotResult:
                 "class_signals is for spectra and patterns; use mask(name) to index an image."
             )
         self.compute()
-        show = preferences.General.show_progressbar
-        return class_signals(self.signal, self.labels.data, self.class_names, method, show)
+        return class_signals(self.signal, self.labels.data, self.class_names, method)
 
     def plot(
         self,

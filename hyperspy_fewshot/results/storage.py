@@ -46,7 +46,7 @@ def save_result(result: Any, path: str | Path, overwrite: bool | None) -> None:
             _write_result(result, path)
             return
         with embedding_map.naming_unreadable():
-            packed = compute_into(result.packed, folder, preferences.General.show_progressbar)
+            packed = compute_into(result.packed, folder)
         result.make_eager(packed.compute())
         _write_result(result, path)
 
@@ -112,7 +112,7 @@ def save_embedding_map(embedding_map: Any, path: str | Path, overwrite: bool | N
             _write_map(embedding_map, embeddings, path)
             return
         with embedding_map.naming_unreadable():
-            packed = compute_into(packed, folder, preferences.General.show_progressbar, "Embedding")
+            packed = compute_into(packed, folder, what="Embedding")
         if guide is not None:
             make_eager(guide, packed[..., -1].compute())
         size = embedding_map.recipe.size
