@@ -4,15 +4,17 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 
 VENV := .venv
+OLDEST_VENV := .venv-oldest
 RELEASE_VENV := .venv-release
 BIN := $(VENV)/bin
 INSTALL := -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint format docs release-check clean
+.PHONY: help demo test test-oldest lint format docs release-check clean
 
 help:
 	@echo "make demo           classify a synthetic specimen; writes demo_output/"
 	@echo "make test           run the tests (PYTEST_ARGS='-k chips' for some of them)"
+	@echo "make test-oldest    run the tests with the lowest versions of the dependencies"
 	@echo "make lint           check style, formatting and that imports run down the house"
 	@echo "make format         correct what can be corrected automatically"
 	@echo "make docs           build the documentation; writes docs/_build/html/"
@@ -24,6 +26,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-tests
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-oldest: $(OLDEST_VENV)/.installed
+	$(OLDEST_VENV)/bin/pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
@@ -46,7 +51,7 @@ release-check: $(VENV)/.installed-tests
 	$(RELEASE_VENV)/bin/python -I tests/check_installed.py $(RELEASE_VENV)
 
 clean:
-	rm -rf $(VENV) $(RELEASE_VENV) build dist demo_output docs/_build
+	rm -rf $(VENV) $(OLDEST_VENV) $(RELEASE_VENV) build dist demo_output docs/_build
 
 # The package is installed editable, so that a change of its sources needs no new installation.
 
@@ -60,6 +65,13 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.installed-tests $(VENV)/.installed-docs: $(VENV)/.installed-%: $(VENV)/.installed
 	$(BIN)/python $(INSTALL) -e ".[$*]"
+	touch $@
+
+# constraints.txt does not apply: what the lowest versions need may be older than it says.
+$(OLDEST_VENV)/.installed: pyproject.toml constraints-oldest.txt
+	rm -rf $(OLDEST_VENV)
+	$(PYTHON) -m venv $(OLDEST_VENV)
+	$(OLDEST_VENV)/bin/python -m pip install --disable-pip-version-check -c constraints-oldest.txt -e ".[tests]"
 	touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.created constraints.txt

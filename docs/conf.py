@@ -1,12 +1,17 @@
 """Configuration of the documentation; build it with ``make docs``."""
 
+import logging
 import os
 import sys
 import tempfile
+import warnings
 import zlib
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "agg"
+# Readers cannot act on what HyperSpy and eXSpy say at import.
+logging.getLogger("hyperspy.decorators").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="Importing `Lazy")
 _HERE = Path(__file__).parent
 sys.path.insert(0, str(_HERE))
 

@@ -29,7 +29,7 @@ print(f"\nBalanced accuracy: {specimen.accuracy(result.labels.data):.3f}")
 ax = result.plot(image=specimen.signal.sum(axis=(-2, -1)).data)
 ax.figure.savefig("diffraction_scan_labels.png", dpi=150)
 
-patterns = np.sqrt(result.class_signals("mean"))
+patterns = [np.sqrt(pattern) for pattern in result.class_signals("mean").values()]
 names = list(result.class_names)
 hs.plot.plot_images(patterns, label=names, aspect="equal", axes_decor="off", colorbar=None)
 plt.savefig("diffraction_scan_patterns.png", dpi=150)

@@ -7,7 +7,7 @@ import hyperspy.api as hs
 
 from hyperspy_fewshot import data
 
-# For your own map: s = hs.load("my_map.bcf"), with elements and X-ray lines set.
+# For your own map: s = hs.load("my_map.bcf")[0], with elements and X-ray lines set.
 s = data.eds_spectrum_image().signal
 
 # ROIs are in nm on the scan. Positions of integers are indices, x before y.
@@ -23,12 +23,12 @@ context = result.classifier.recipe.grid.context
 print(f"Each spectrum was averaged over up to {context} x {context} positions.\n")
 
 # The sum spectrum of a class has enough counts for quantification.
-particles = result.class_signals("sum").inav[1:]
-windows = particles.estimate_background_windows(line_width=[5.0, 2.0])
-intensities = particles.get_lines_intensity(background_windows=windows)
 k_factors = [1.450226, 5.075602]  # of Fe Ka and Pt La, for this instrument
-iron, platinum = particles.quantification(intensities, "CL", k_factors)
-for i, name in enumerate(result.class_names[1:]):
-    print(f"{name:12} Fe {iron.data.flat[i]:5.1f} at. %  Pt {platinum.data.flat[i]:5.1f} at. %")
+spectra = result.class_signals("sum")
+for name in ("FePt", "iron oxide"):
+    windows = spectra[name].estimate_background_windows(line_width=[5.0, 2.0])
+    intensities = spectra[name].get_lines_intensity(background_windows=windows)
+    iron, platinum = spectra[name].quantification(intensities, "CL", k_factors)
+    print(f"{name:12} Fe {iron.data.item():5.1f} at. %  Pt {platinum.data.item():5.1f} at. %")
 
 result.plot().figure.savefig("spectrum_image_labels.png", dpi=150)

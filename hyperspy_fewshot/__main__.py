@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import logging
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +43,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="folder with the STO/Ge image, which is skipped if missing (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
-    # eXSpy triggers these when it is imported; users of the demonstration cannot act on them.
-    warnings.filterwarnings("ignore", message="Importing `Lazy", module="hyperspy")
-    run_demo(options.out, options.data)
+    with _quiet_imports():
+        run_demo(options.out, options.data)
     return 0
+
+
+@contextmanager
+def _quiet_imports() -> Iterator[None]:
+    """Hide what HyperSpy and eXSpy say at import, on which users of the demonstration cannot act."""
+    # HyperSpy tells for every function in turn that numba is not installed.
+    logger = logging.getLogger("hyperspy.decorators")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Importing `Lazy")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def run_demo(out: Path, data_folder: Path) -> None:
@@ -58,9 +74,6 @@ def run_demo(out: Path, data_folder: Path) -> None:
         Folder with the STO/Ge image of Akers et al. (2021) and its support set. If it is missing,
         this image is skipped.
     """
-    # Messages that appear on import come before the first table.
-    import exspy.signals  # noqa: F401
-
     from hyperspy_fewshot import data
 
     out.mkdir(parents=True, exist_ok=True)
@@ -125,31 +138,26 @@ def _quantify(result: "FewShotResult") -> None:
     measured.metadata.Sample.xray_lines = ["Fe_Ka", "Pt_La"]
     print("\nSum spectrum of each class, quantified (eXSpy, Cliff-Lorimer):")
     print(f"{'':22}{'Fe Ka':>10}{'Pt La':>10}{'Fe [at.%]':>12}{'Pt [at.%]':>12}")
-    _print_composition(result.class_names, result.class_signals("sum"))
-    _print_composition(["FePt as measured"], measured)
+    for name, spectrum in (result.class_signals("sum") | {"FePt as measured": measured}).items():
+        _print_composition(name, spectrum)
 
 
-def _print_composition(names: Sequence[str], spectra: "BaseSignal") -> None:
-    """Print net counts of both lines and the composition of spectra, one for each name."""
-    import numpy as np
-
-    windows = spectra.estimate_background_windows(line_width=[5.0, 2.0])
-    net = spectra.get_lines_intensity(background_windows=windows)
-    gross = spectra.get_lines_intensity()
+def _print_composition(name: str, spectrum: "BaseSignal") -> None:
+    """Print net counts of both lines and the composition of a spectrum."""
+    windows = spectrum.estimate_background_windows(line_width=[5.0, 2.0])
+    net = spectrum.get_lines_intensity(background_windows=windows)
+    gross = spectrum.get_lines_intensity()
+    counts = [line.data.item() for line in net]
+    # Adding 0 avoids "-0".
+    text = "".join(f"{round(count) + 0:10d}" for count in counts)
     # Counts in a window and the background subtracted from them both have Poisson noise.
-    errors = np.sqrt(sum(2 * g.data - n.data for g, n in zip(gross, net, strict=True))).ravel()
-    # The film has neither line, so its composition is undefined.
-    with np.errstate(invalid="ignore"):
-        atoms = spectra.quantification(net, "CL", _K_FACTORS)
-    for i, name in enumerate(names):
-        counts = [line.data.flat[i] for line in net]
-        # Adding 0 avoids "-0".
-        text = "".join(f"{round(count) + 0:10d}" for count in counts)
-        if sum(counts) > 3 * errors[i]:
-            text += "".join(f"{element.data.flat[i]:12.1f}" for element in atoms)
-        else:
-            text += f"{'not found':>12}" * 2
-        print(f"{name:22}{text}")
+    variance = sum(2 * line.data.item() for line in gross) - sum(counts)
+    if sum(counts) > 3 * variance**0.5:
+        atoms = spectrum.quantification(net, "CL", _K_FACTORS)
+        text += "".join(f"{element.data.item():12.1f}" for element in atoms)
+    else:
+        text += f"{'not found':>12}" * 2
+    print(f"{name:22}{text}")
 
 
 def _sto_ge(folder: Path) -> tuple["Specimen", dict[str, list], int]:

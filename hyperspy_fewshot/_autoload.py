@@ -168,14 +168,16 @@ def fewshot_classify(
     chip_size
         Side of the chips in pixels. By default it is chosen for an image: the side of ready
         chips, else the median side of the area ROIs, else five periods of the lattice that the
-        image shows (at least 56 pixels), else 64 pixels, and at most a quarter of the image.
-        The frames of a stack are by default not cut into chips. It has no meaning for spectra.
+        image shows (at least 56 pixels), else 64 pixels. Unless ready chips decide, it is at
+        most a quarter of the image, and at least 16 pixels. The frames of a stack are by default
+        not cut into chips. It has no meaning for spectra.
     stride
-        Distance between neighbouring chips in pixels, by default a quarter of the chip size.
+        Distance between neighbouring chips in pixels, by default a quarter of the chip size. More
+        than two million chips are announced in a warning before they are computed.
     context
         For spectra and patterns, the side in navigation positions of the neighbourhood whose
-        data inform each label; 1 is the position alone. By default it is chosen from how well
-        neighbours predict each other.
+        data inform each label, odd and not wider than the scan; 1 is the position alone. By
+        default it is chosen from how well neighbours predict each other.
     reject
         Whether queries that resemble no class are rejected (label -1) rather than given a
         class. A float is the significance level of the rejection.
@@ -189,7 +191,8 @@ def fewshot_classify(
         Where the encoder runs, such as ``"cpu"`` or ``"cuda:1"``. By default on a CUDA device
         if there is one, else on an Apple GPU, else on the CPU.
     lazy_output
-        Whether the result is lazy. By default it is if the signal is.
+        Whether the result is lazy. By default it is if the signal is. Of a signal in memory, a
+        lazy result keeps a copy of the data, so that it can be computed after they have changed.
     show_progressbar
         Whether to show a progress bar. By default as set in HyperSpy's preferences.
 
@@ -207,18 +210,22 @@ def fewshot_classify(
 
     Examples
     --------
+    The specimen takes the place of ``hs.load("my_image.dm4", lazy=True)``.
+
     >>> import hyperspy.api as hs
-    >>> s = hs.load("sto_ge.dm4", lazy=True)
+    >>> from hyperspy_fewshot import data
+    >>> s = data.heterostructure((256, 256)).signal
     >>> result = s.fewshot_classify(
     ...     support={
-    ...         "SrTiO3": [hs.roi.RectangularROI(2.0, 8.0, 6.0, 11.0)],
-    ...         "Ge": [(512, 2600), (1400, 2750)],
-    ...         "cap": [hs.roi.CircleROI(12.0, 1.0, 1.0)],
+    ...         "SrTiO3": [hs.roi.RectangularROI(0.5, 1.7, 1.1, 2.3), (4.0, 2.2)],
+    ...         "Ge": [(60, 210), (200, 215)],
+    ...         "cap": [hs.roi.CircleROI(2.5, 0.5, 0.3), (220, 20)],
     ...     }
     ... )
     >>> result.labels
-    >>> result.statistics
-    >>> result.plot()
+    <LabelMap, title: Few-shot labels of Synthetic HAADF of SrTiO3 on Ge, dimensions: (|37, 37)>
+    >>> statistics = result.statistics  # class, count, fraction, area, regions, confidence
+    >>> axes = result.plot()
     """
     from hyperspy_fewshot.classification import classify
 
@@ -264,10 +271,11 @@ def fewshot_embed(
         As in :meth:`fewshot_classify`.
     chip_size
         Side of the chips in pixels. By default it is chosen for an image: five periods of the
-        lattice that the image shows (at least 56 pixels), else 64 pixels, and at most a quarter
-        of the image. The frames of a stack are by default not cut into chips.
+        lattice that the image shows (at least 56 pixels), else 64 pixels, at most a quarter of
+        the image, and at least 16 pixels. The frames of a stack are by default not cut into chips.
     lazy_output
-        Whether the embeddings are lazy. By default they are if the signal is.
+        Whether the embeddings are lazy. By default they are if the signal is. Of a signal in
+        memory, lazy embeddings keep a copy of the data.
     show_progressbar
         Whether to show a progress bar. By default as set in HyperSpy's preferences.
     recipe
@@ -286,11 +294,15 @@ def fewshot_embed(
 
     Examples
     --------
-    >>> import hyperspy.api as hs
-    >>> s = hs.load("scan.zspy", lazy=True)
+    The specimen takes the place of ``hs.load("my_scan.zspy", lazy=True)``.
+
+    >>> from hyperspy_fewshot import data
+    >>> s = data.diffraction_scan().signal
     >>> embedding_map = s.fewshot_embed()
     >>> embedding_map.save("embeddings.zspy")
-    >>> result = embedding_map.classify({"matrix": [(10, 20)], "precipitate": [(40, 60)]})
+    >>> result = embedding_map.classify({"left": [(1, 1), (2, 9)], "right": [(22, 15), (21, 8)]})
+    >>> result.labels
+    <LabelMap, title: Few-shot labels of Synthetic 4D-STEM scan of domains, dimensions: (|24, 20)>
     """
     from hyperspy_fewshot.classification import embed
 

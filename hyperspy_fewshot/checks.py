@@ -1,5 +1,6 @@
 """What a call must satisfy before any data are read."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,25 @@ from hyperspy.signal import BaseSignal
 from hyperspy_fewshot.decision.classifier import FewShotClassifier
 from hyperspy_fewshot.embedding.recipe import Recipe
 from hyperspy_fewshot.encoders import get_encoder
-from hyperspy_fewshot.support.rois import step
+from hyperspy_fewshot.grids.protocol import Grid
+from hyperspy_fewshot.support.rois import axis_name, step
+
+# How many signals of a list are shown.
+_SHOWN_SIGNALS = 10
+# Chips that are announced before they are computed.
+_MANY_CHIPS = 2_000_000
 
 
 def check_signal(signal: Any) -> None:
     """Refuse what cannot be classified: TypeError, SignalDimensionError or ValueError."""
+    if isinstance(signal, list | tuple) and any(isinstance(one, BaseSignal) for one in signal):
+        listed = [f"  signals[{i}]: {one!r}" for i, one in enumerate(signal[:_SHOWN_SIGNALS])]
+        listed += ["  ..."] * (len(signal) > _SHOWN_SIGNALS)
+        raise TypeError(
+            f"This is a {type(signal).__name__} of {len(signal)} signals, but one is needed. Files such "
+            "as .bcf and .emd hold several signals; choose one, for instance s = signals[0]:\n"
+            + "\n".join(listed)
+        )
     if not isinstance(signal, BaseSignal):
         raise TypeError(
             f"A HyperSpy signal is needed, got {type(signal).__name__}; wrap an image as "
@@ -50,6 +65,18 @@ def check_signal(signal: Any) -> None:
         )
     if signal.data.size == 0:
         raise ValueError("The signal is empty.")
+    for axis in axes.navigation_axes + axes.signal_axes:
+        _check_scale(axis)
+
+
+def _check_scale(axis: Any) -> None:
+    """Refuse an axis on which coordinates mean nothing."""
+    if not (np.isfinite(axis.axis[[0, -1]]).all() and step(axis)):
+        number = axis.index_in_axes_manager
+        raise ValueError(
+            f"Scale and offset of {axis_name(axis)} must be finite, and the scale not 0. Set them, "
+            f"for instance s.axes_manager[{number}].scale = 1 and s.axes_manager[{number}].offset = 0."
+        )
 
 
 def kind_of(signal: BaseSignal, chip_size: int | None) -> str:
@@ -84,6 +111,27 @@ def check_numbers(
                     f"{name} is for images; what is classified here is the {kind} at every "
                     "navigation position."
                 )
+
+
+def check_context(context: int, nav_shape: tuple[int, ...]) -> None:
+    """Refuse a context that is wider than the scan."""
+    longest = max(nav_shape[-2:], default=1)
+    if context > longest:
+        raise ValueError(
+            f"context={context} is wider than the scan, which has {longest} positions along its "
+            "longer side."
+        )
+
+
+def announce(grid: Grid) -> None:
+    """Warn of so many chips that they take long to compute."""
+    count = math.prod(grid.shape)
+    if grid.kind == "image" and count > _MANY_CHIPS:
+        warnings.warn(
+            f"{count} chips will be computed (chip_size={grid.side}, stride={grid.stride}). Give a "
+            "larger stride, or chip_size, for fewer.",
+            stacklevel=5,
+        )
 
 
 def check_sides(shape: tuple[int, ...], **sides: int | None) -> None:

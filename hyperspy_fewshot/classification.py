@@ -21,6 +21,7 @@ from hyperspy_fewshot.embedding.learning import embed_sample, learn
 from hyperspy_fewshot.embedding.recipe import Recipe
 from hyperspy_fewshot.embedding.source import DataSource
 from hyperspy_fewshot.encoders import default_encoder, get_encoder
+from hyperspy_fewshot.encoders.base import check_orientations
 from hyperspy_fewshot.grids.chip_size import limited, measured_side, sample_windows
 from hyperspy_fewshot.grids.chips import ChipGrid
 from hyperspy_fewshot.grids.positions import PositionGrid
@@ -77,12 +78,20 @@ def classify(
         recipe = checks.recipe_of(learnt, reject)
     else:
         support = new_support = checked_support(support)
+    lazy = signal._lazy if lazy_output is None else lazy_output
     settings = _Settings(
-        encoder, chip_size, stride, context, navigation_mask, signal_mask, device, show_progressbar
+        encoder,
+        chip_size,
+        stride,
+        context,
+        navigation_mask,
+        signal_mask,
+        device,
+        lazy,
+        show_progressbar,
     )
     embedding_map = _embed(signal, settings, recipe, new_support)
     result = embedding_map.classify(support, reject, show_progressbar=show_progressbar)
-    lazy = signal._lazy if lazy_output is None else lazy_output
     return result if lazy else result.compute(show_progressbar)
 
 
@@ -113,11 +122,19 @@ def embed(
     checks.check_signal(signal)
     if recipe is not None:
         checks.check_complete(recipe)
+    lazy = signal._lazy if lazy_output is None else lazy_output
     settings = _Settings(
-        encoder, chip_size, stride, context, navigation_mask, signal_mask, device, show_progressbar
+        encoder,
+        chip_size,
+        stride,
+        context,
+        navigation_mask,
+        signal_mask,
+        device,
+        lazy,
+        show_progressbar,
     )
     embedding_map = _embed(signal, settings, recipe, None)
-    lazy = signal._lazy if lazy_output is None else lazy_output
     return embedding_map if lazy else embedding_map.compute(show_progressbar)
 
 
@@ -143,7 +160,8 @@ def _embed(
     if settings.kind == "image" and settings.chip_size is None:
         settings = replace(settings, chip_size=_measured_side(signal, settings, source, grid))
         grid = _grid(signal, settings, recipe)
-        source = _source(signal, settings, grid)
+        source = replace(source, mask=_mask(signal, settings, grid))
+    checks.announce(grid)
     # Embed the sample.
     show = settings.show_progressbar
     if recipe is None:
@@ -166,6 +184,7 @@ class _Settings:
     navigation_mask: Any
     signal_mask: Any
     device: Any
+    lazy: bool
     show_progressbar: bool | None
     kind: str = ""
 
@@ -185,6 +204,8 @@ class _Settings:
         if recipe is not None:
             given = {"chip_size": chip_size, "context": context, "signal_mask": signal_mask}
             checks.check_recipe(signal, kind, recipe, self.encoder, given)
+        elif context is not None:
+            checks.check_context(context, checks.shapes(signal)[0])
         if chip_size is None and kind == "image":
             chip_size = _given_side(signal, support)
         return replace(
@@ -207,6 +228,7 @@ def _encoder_for(settings: _Settings):
             f"The encoder {encoder.name!r} is for {' and '.join(encoder.kinds)} data, these are "
             f"{settings.kind} data; leave encoder out for {default.name!r}."
         )
+    check_orientations(encoder, settings.kind)
     return encoder
 
 
@@ -227,13 +249,18 @@ def _grid(signal: BaseSignal, settings: _Settings, recipe: Recipe | None) -> Gri
     return ChipGrid(nav_shape, shape, chip_size, settings.stride or max(1, chip_size // 4))
 
 
-def _source(signal: BaseSignal, settings: _Settings, grid: Grid) -> DataSource:
+def _mask(signal: BaseSignal, settings: _Settings, grid: Grid) -> np.ndarray | None:
     mask = settings.navigation_mask
-    if mask is not None:
-        mask = masks.cell_mask(signal, grid, mask)
+    return None if mask is None else masks.cell_mask(signal, grid, mask)
+
+
+def _source(signal: BaseSignal, settings: _Settings, grid: Grid) -> DataSource:
+    mask = _mask(signal, settings, grid)
     is_eds = signal.metadata.Signal.signal_type.startswith("EDS")
+    # Until a lazy result is computed, the user may change data in memory.
+    changing = settings.lazy and not signal._lazy
     return DataSource(
-        data=signal.data,
+        data=signal.data.copy() if changing else signal.data,
         mask=mask,
         sum_normalise=settings.kind == "spectrum" and is_eds,
         device=settings.device,

@@ -151,8 +151,8 @@ def test_results_are_saved_and_loaded_and_spectra_averaged(client, files, expect
     result.save(tmp_path / "labels.zspy")
     assert_same(FewShotResult.load(tmp_path / "labels.zspy"), expected["spectra"])
     values = lazy.data.compute(scheduler="threads")
-    for mean, name in zip(result.class_signals().data, result.class_names, strict=True):
-        np.testing.assert_allclose(mean, values[result.mask(name).data].mean(axis=0))
+    for name, mean in result.class_signals().items():
+        np.testing.assert_allclose(mean.data, values[result.mask(name).data].mean(axis=0))
 
 
 def test_embedding_maps_are_saved_loaded_and_classified(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hyperspy.exceptions import SignalDimensionError
 
-from hyperspy_fewshot import FewShotResult, SupportSet, classify, embed
+from hyperspy_fewshot import FewShotResult, SupportSet, checks, classify, embed
 
 pytestmark = pytest.mark.filterwarnings("ignore:With one example a class:UserWarning")
 
@@ -64,6 +64,16 @@ def test_these_data_cannot_be_read(call):
 
 
 class TestSignal:
+    @pytest.mark.parametrize("call", [lambda s: classify(s, SCAN), embed])
+    def test_a_list_of_signals_of_which_one_is_to_be_chosen(self, call):
+        signals = [lazy("Signal1D", 4, 5, 9), lazy("Signal2D", 8, 9)]
+        with pytest.raises(TypeError, match="list of 2 signals, .* s = signals.0.:\n") as caught:
+            call(signals)
+        listed = [f"signals[{i}]: {signal!r}" for i, signal in enumerate(signals)]
+        assert [line.strip() for line in str(caught.value).splitlines()[1:]] == listed
+        with pytest.raises(TypeError, match=r"tuple of 12 signals(?s:.*)signals.9.(?s:.*)\.\.\.$"):
+            call((signals[0],) * 12)
+
     @pytest.mark.parametrize(
         ("signal", "error", "match"),
         [
@@ -103,6 +113,23 @@ class TestSignal:
         ragged[:] = [np.ones(3), np.ones(4)]
         with pytest.raises(TypeError, match="Ragged signals cannot be classified"):
             hs.signals.BaseSignal(ragged, ragged=True).fewshot_classify(IMAGE)
+
+    @pytest.mark.parametrize("make", [image, spectra, patterns, line, stack])
+    @pytest.mark.parametrize("changes", [{"scale": 0}, {"scale": np.nan}, {"offset": np.inf}])
+    def test_axes_on_which_coordinates_mean_nothing(self, make, changes):
+        n_axes = len(make().axes_manager._axes)
+        for number in range(n_axes):
+            signal = make()
+            for name, value in changes.items():
+                setattr(signal.axes_manager[number], name, value)
+            message = rf"must be finite, and the scale not 0.* s.axes_manager\[{number}\].scale = 1"
+            with pytest.raises(ValueError, match=message):
+                signal.fewshot_classify(IMAGE)
+            with pytest.raises(ValueError, match=message):
+                signal.fewshot_embed()
+            signal.axes_manager[number].scale = 1
+            signal.axes_manager[number].offset = 0
+            checks.check_signal(signal)
 
     def test_what_the_message_on_the_dimension_says_works(self):
         signal = hs.signals.BaseSignal(np.random.default_rng(0).random((6, 7, 30)))
@@ -228,6 +255,31 @@ class TestSupport:
         with pytest.raises(ValueError, match="Give chip_size to classify the chips of every frame"):
             stack().fewshot_classify({"a": (0, 1, 2), "b": (1, 30, 20)})
 
+    @pytest.mark.parametrize(
+        "example",
+        [(100, 100), (1, 100, 100), roi.RectangularROI(1, 2, 3, 4), (0, roi.CircleROI(9, 9, 3))],
+    )
+    def test_places_in_frames_of_a_stack_want_a_chip_size(self, example):
+        with pytest.raises(ValueError, match="Give chip_size to classify the chips of every frame"):
+            stack().fewshot_classify({"a": 1, "b": example})
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize("signal", [image(), spectra(), patterns()])
+    @pytest.mark.parametrize("value", [1e300, np.inf, np.nan])
+    def test_far_out(self, signal, value):
+        for example in (
+            roi.CircleROI(3.0, 3.0, value),
+            roi.CircleROI(value, 3.0, 2.0),
+            roi.RectangularROI(0.0, 0.0, abs(value), 3.0),
+            roi.PolygonROI([(0, 0), (value, 0), (0, 5)]),
+            roi.Point2DROI(value, 3.0),
+        ):
+            with pytest.raises(ValueError, match="'b', .* coordinates that are not finite or exc"):
+                signal.fewshot_classify({"a": (1, 1), "b": example})
+        for place in ((value, 3.0), (3, -value)):
+            with pytest.raises(ValueError, match="'b': .* lies outside axis"):
+                signal.fewshot_classify({"a": (1, 1), "b": place})
+
     def test_of_another_kind(self):
         ready = {"a": np.zeros((2, 30)), "b": np.ones((3, 30))}
         with pytest.raises(ValueError, match="do not match the chips of the data"):
@@ -240,6 +292,8 @@ class TestSupport:
     def test_remove_what_is_not_there(self):
         with pytest.raises(KeyError, match="There is no class 'x'; classes are .*'a', 'b'"):
             SupportSet(IMAGE).remove("x")
+        with pytest.raises(IndexError, match="Class 'a' has 2 examples, none with index 9"):
+            SupportSet(IMAGE).remove("a", 9)
 
 
 class TestArguments:
@@ -301,6 +355,12 @@ class TestArguments:
             ({"context": 2}, ValueError, "context=2 must be odd: it is centred on a position"),
             ({"context": 0}, ValueError, "context=0 must be at least 1"),
             ({"context": 3.0}, TypeError, "context=3.0 must be an integer"),
+            (
+                {"context": 9},
+                ValueError,
+                "context=9 is wider than the scan, which has 7 positions along its longer side",
+            ),
+            ({"context": 100_001}, ValueError, "context=100001 is wider than the scan"),
             (
                 {"signal_mask": np.zeros(29, bool)},
                 ValueError,
@@ -388,7 +448,7 @@ class TestNotFinite:
             signal.data = signal.data.rechunk((4, 3, 30))
         support = {"a": [(0, 0), (1, 5)], "b": [(6, 1), (5, 4)]}
         result = signal.fewshot_classify(support, context=context, reject=False, lazy_output=True)
-        with pytest.warns(UserWarning, match="2 of 42 queries hold NaN or infinite data"):
+        with pytest.warns(UserWarning, match="2 of 42 queries hold NaN, infinite or masked data"):
             result.compute()
         truth = np.broadcast_to((np.arange(7) >= 4).astype(int), (6, 7)).copy()
         truth[1, 2] = truth[5, 6] = -2
@@ -424,7 +484,9 @@ class TestNotFinite:
     def test_an_example_on_them(self):
         values = np.random.default_rng(0).poisson(20.0, (6, 7, 30)).astype(float)
         values[5, 6] = np.nan
-        with pytest.raises(ValueError, match="example of class 'b' lies on NaN or infinite data"):
+        with pytest.raises(
+            ValueError, match="example of class 'b' lies on NaN, infinite or masked data"
+        ):
             hs.signals.Signal1D(values).fewshot_classify({"a": (0, 0), "b": [(6, 1), (6, 5)]})
 
     def test_nothing_else(self):

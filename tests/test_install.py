@@ -2,11 +2,15 @@
 
 import ast
 import inspect
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import textwrap
+import tomllib
 import venv
 from pathlib import Path
 
@@ -229,6 +233,36 @@ def test_broken_extension_only_warns(tmp_path):
     assert "RuntimeError: on purpose" in warning
 
 
+def test_a_checkout_that_is_not_installed_classifies(tmp_path):
+    folder = tmp_path / "checkout"
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    # As in a fresh interpreter that finds the checkout but no metadata of an installation.
+    code = """
+        import importlib.metadata as metadata, json
+        found = metadata.Distribution.from_name
+
+        def from_name(name):
+            if name.replace("-", "_") == "hyperspy_fewshot":
+                raise metadata.PackageNotFoundError(name)
+            return found(name)
+
+        metadata.Distribution.from_name = from_name
+        import hyperspy.api as hs, numpy as np, hyperspy_fewshot
+        values = np.zeros((4, 6, 20))
+        values[:, 3:, 5] = 9
+        signal = hs.signals.Signal1D(values + np.random.default_rng(0).random(values.shape))
+        support = {"a": [(0, 0), (1, 2)], "b": [(5, 0), (4, 3)]}
+        result = hyperspy_fewshot.classify(signal, support, encoder="pca", context=1)
+        print(result.labels.metadata.FewShot.versions)
+        print(hyperspy_fewshot.__file__)
+    """
+    path = {"PYTHONPATH": str(folder)}
+    output, _ = run_python("-c", textwrap.dedent(code), folder=tmp_path, **path)
+    versions, location = output.splitlines()[-2:]
+    assert json.loads(versions)["hyperspy_fewshot"] == "unknown"
+    assert Path(location).is_relative_to(folder)
+
+
 # The hook
 
 
@@ -339,3 +373,29 @@ def test_wheel_holds_all_files_of_the_package(wheel_environment):
         return {path for path in paths if "__pycache__" not in path.parts}
 
     assert names(installed.parent) == names(CHECKOUT / "hyperspy_fewshot")
+
+
+# The declared versions
+
+
+def requirements(*extras):
+    """Name and lower bound of the direct dependencies, from pyproject.toml."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    lines = list(project["dependencies"])
+    for extra in extras:
+        lines += project["optional-dependencies"][extra]
+    found = (re.fullmatch(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", line) for line in lines)
+    return {match[1]: match[2] for match in found}
+
+
+def pins(name):
+    """Name and version of what a file of constraints pins."""
+    lines = (CHECKOUT / name).read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_the_lowest_versions_are_pinned_as_declared():
+    lowest, declared = pins("constraints-oldest.txt"), requirements("tests")
+    tested = pins("constraints.txt")
+    assert lowest.pop("torch") == tested["torch"] and declared.pop("torch")
+    assert lowest == declared

@@ -146,8 +146,8 @@ class FewShotClassifier:
         if np.isnan(leave_one_out):
             warnings.warn(
                 "With one example a class the classifier cannot be tested on left-out examples "
-                "(examples that share most of their data count as one). Temperature and threshold "
-                f"are constants ({FALLBACK_TEMPERATURE} and {FALLBACK_THRESHOLD}), and probabilities "
+                "(examples that share more than half of their data count as one). Temperature and "
+                f"threshold are constants ({FALLBACK_TEMPERATURE} and {FALLBACK_THRESHOLD}), and probabilities "
                 "are not calibrated. Give at least one class a second example.",
                 stacklevel=2,
             )

@@ -1,6 +1,5 @@
 """Encoding on a device, in batches that fit into its memory."""
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,12 +8,12 @@ import numpy as np
 import torch
 
 from hyperspy_fewshot.encoders import Encoder
-from hyperspy_fewshot.encoders.threads import one_thread
+from hyperspy_fewshot.encoders.threads import Lock, one_thread
 from hyperspy_fewshot.grids.field import Field
 
 # Batch sizes that fitted after memory had run out, by encoder, item shape and device.
 _FITTING: dict[tuple, int] = {}
-_LOCKS: dict[tuple[str, int], threading.Lock] = {}
+_LOCKS: dict[tuple[str, int], Lock] = {}
 
 
 def choose_device(device: str | torch.device | None) -> str:
@@ -48,10 +47,14 @@ def choose_device(device: str | torch.device | None) -> str:
 def using(device: str) -> Iterator[None]:
     """Compute with one torch thread on a CPU, or one block at a time on any other device."""
     known = torch.device(device)
-    # `setdefault` is atomic: two threads cannot get different locks.
-    lock = _LOCKS.setdefault((known.type, known.index or 0), threading.Lock())
-    with one_thread() if known.type == "cpu" else lock:
+    with one_thread() if known.type == "cpu" else _lock_of(known):
         yield
+
+
+def _lock_of(device: torch.device) -> Lock:
+    key = (device.type, device.index or 0)
+    # `setdefault` is atomic: two threads cannot get different locks.
+    return _LOCKS.get(key) or _LOCKS.setdefault(key, Lock())
 
 
 def encode_reduced(encoder: Encoder, reduced: np.ndarray, device: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from hyperspy_fewshot.embedding.recipe import Part, Recipe
 from hyperspy_fewshot.embedding.sample import embedded_blocks, is_whole, sample_blocks
 from hyperspy_fewshot.embedding.source import DataSource
 from hyperspy_fewshot.encoders import Encoder
+from hyperspy_fewshot.encoders.threads import usable_threads
 from hyperspy_fewshot.grids.field import Field
 from hyperspy_fewshot.grids.protocol import Grid
 from hyperspy_fewshot.grids.slices import Slices, within
@@ -104,7 +105,8 @@ def learn(
         sample, grid = sample.narrowed(grid, pooled), pooled
     part = Part(encoder, grid, origin=encoder.sha256)
     items = _fields(part, sample) if part.dense else _items(part, sample, source.mask)
-    fitted = encoder.fit(items, kind=grid.kind, sum_normalise=source.sum_normalise)
+    with usable_threads():
+        fitted = encoder.fit(items, kind=grid.kind, sum_normalise=source.sum_normalise)
     recipe = Recipe((replace(part, encoder=fitted),), np.empty(0), signal_axis)
     found = _embed_sample(recipe, sample, source, show_progressbar)
     if not found.embeddings.shape[1]:

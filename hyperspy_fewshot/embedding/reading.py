@@ -7,6 +7,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.array.utils import meta_from_array
 
 from hyperspy_fewshot.embedding.computing import compute
 from hyperspy_fewshot.grids.slices import Slices
@@ -26,11 +27,26 @@ def read(
 
     `source` is what an error calls the data, such as the name of their file.
     """
-    parts = [data[window] for window in windows]
     if isinstance(data, np.ndarray):
-        return parts
+        return [filled(data[window]) for window in windows]
+    plain = data
+    if isinstance(meta_from_array(data), np.ma.MaskedArray):
+        # NumPy warns of its own fill value where dask joins masked blocks of float16.
+        plain = data.map_blocks(filled, meta=np.empty((0,) * data.ndim, data.dtype))
+    parts = [plain[window] for window in windows]
     with naming_unreadable(data, source):
-        return list(compute(*parts, show_progressbar=show_progressbar, what=what))
+        found = compute(*parts, show_progressbar=show_progressbar, what=what)
+    return [filled(part) for part in found]
+
+
+def filled(data: np.ndarray) -> np.ndarray:
+    """Return data as a plain array, masked entries as NaN; only masked arrays are copied.
+
+    Blocks of a lazy array may be masked although it does not say so.
+    """
+    if not isinstance(data, np.ma.MaskedArray):
+        return np.asarray(data)
+    return data.astype(np.result_type(data.dtype, np.float32)).filled(np.nan)
 
 
 def pieces_of(
@@ -75,12 +91,16 @@ def join(pieces: list | np.ndarray) -> np.ndarray:
     first = pieces
     while isinstance(first, list) and len(first) == 1:
         first = first[0]
-    return np.block(pieces) if isinstance(first, list) else np.asarray(first)
+    return np.block(_all_filled(pieces)) if isinstance(first, list) else filled(first)
+
+
+def _all_filled(pieces: list | np.ndarray) -> list | np.ndarray:
+    return list(map(_all_filled, pieces)) if isinstance(pieces, list) else filled(pieces)
 
 
 def _cut(chunk: np.ndarray, low: list[int], high: list[int]) -> np.ndarray:
     """Copy a piece of a chunk: a view would keep all of it in memory."""
-    return np.array(chunk[tuple(map(slice, low, high))])
+    return np.array(filled(chunk[tuple(map(slice, low, high))]))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Where a data set is sampled."""
 
 import math
-from itertools import product
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,10 +27,11 @@ def sample_blocks(grid: Grid) -> list[Slices]:
         return tiles(grid.shape, (*grid.shape[:-2], *(side,) * len(grid.shape[-2:])))
     # Along a line the tiles are longer, so that their number stays the same.
     line = len(grid.shape) == 1
-    pieces = tiles(grid.shape, (side**2,) if line else (*(1,) * len(grid.shape[:-2]), side, side))
-    number = min(-(-count // side**2), len(pieces))
-    chosen = np.random.default_rng(0).choice(len(pieces), size=number, replace=False)
-    return [pieces[i] for i in np.sort(chosen)]
+    sides = (side**2,) if line else (*(1,) * len(grid.shape[:-2]), side, side)
+    n_tiles = math.prod(_numbers_of_tiles(grid.shape, sides))
+    number = min(-(-count // side**2), n_tiles)
+    chosen = np.random.default_rng(0).choice(n_tiles, size=number, replace=False)
+    return tiles(grid.shape, sides, np.sort(chosen))
 
 
 def is_whole(grid: Grid, blocks: list[Slices]) -> bool:
@@ -70,13 +71,22 @@ def _first_half(block: Slices) -> Slices:
     return (*block[:first], *halves)
 
 
-def tiles(shape: tuple[int, ...], sides: tuple[int, ...]) -> list[Slices]:
-    """Blocks with such sides that cover a shape."""
-    starts = [range(0, size, side) for size, side in zip(shape, sides, strict=True)]
+def tiles(
+    shape: tuple[int, ...], sides: tuple[int, ...], numbers: Sequence[int] | None = None
+) -> list[Slices]:
+    """Blocks with such sides that cover a shape; `numbers`: only these, counted in C order."""
+    counts = _numbers_of_tiles(shape, sides)
+    numbers = np.arange(math.prod(counts)) if numbers is None else numbers
+    corners = np.transpose(np.unravel_index(numbers, counts)) * sides
     return [
         tuple(
             slice(low, min(low + side, size))
             for low, side, size in zip(corner, sides, shape, strict=True)
         )
-        for corner in product(*starts)
+        for corner in corners.tolist()
     ]
+
+
+def _numbers_of_tiles(shape: tuple[int, ...], sides: tuple[int, ...]) -> tuple[int, ...]:
+    """How many tiles with such sides cover a shape, along each axis."""
+    return tuple(-(-size // side) for size, side in zip(shape, sides, strict=True))

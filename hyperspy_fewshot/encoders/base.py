@@ -140,6 +140,15 @@ class Encoder:
         return f"<{type(self).__name__} {self.name!r}, sha256 {self.sha256[:8]}>"
 
 
+def check_orientations(encoder: Encoder, kind: str) -> None:
+    """Refuse to augment the chips of a dense encoder, which lie inside the image: ValueError."""
+    if kind == "image" and encoder.dense and encoder.dihedral:
+        raise ValueError(
+            f"The {encoder.name!r} encoder embeds chips inside the image, where rotated and mirrored "
+            "copies are not available; leave dihedral at False for images."
+        )
+
+
 def to_tensor(batch: np.ndarray, device: str) -> torch.Tensor:
     """Copy items to the device and convert them to float32 there."""
     if batch.dtype.kind not in "uif" or not batch.dtype.isnative or batch.dtype.itemsize > 4:

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hyperspy_fewshot.encoders.base import Encoder, to_tensor
@@ -148,14 +149,20 @@ def from_timm(name: str, **options: Any) -> TorchEncoder:
 def load_weights(module: torch.nn.Module, path: str | Path) -> torch.nn.Module:
     """Return a copy of a module with weights from a file, without pickle."""
     path, module = Path(path), copy.deepcopy(module)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file of weights {str(path)!r}.")
     try:
         is_safe = path.suffix == ".safetensors"
         state = load_file(path) if is_safe else torch.load(path, "cpu", weights_only=True)
     except UnpicklingError as error:
         raise ValueError(
-            f"{path.name!r} holds more than weights, which could run code. Save "
+            f"{path.name!r} holds more than weights, which could run code, or is damaged. Save "
             "module.state_dict() only, preferably as .safetensors."
         ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{path.name!r} holds no weights that can be read: {error}") from error
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path.name!r} holds {type(state).__name__}; a state dict is needed.")
     module.load_state_dict(state)
     return module
 
@@ -176,7 +183,7 @@ def _loaded(path: str, digest: str, device: str) -> torch.nn.Module:
         if is_exported:
             return torch.export.load(io.BytesIO(content)).module().to(device)
         return torch.jit.load(io.BytesIO(content), map_location=device).eval()
-    except (RuntimeError, BadZipFile) as error:
+    except (RuntimeError, BadZipFile, EOFError, KeyError, ValueError) as error:
         kind = "an exported program" if is_exported else "TorchScript"
         raise ValueError(
             f"{path!r} is not {kind}. A file of weights needs its module: "

@@ -58,11 +58,12 @@ class LinearEncoder(Encoder):
         """Bin items that are too long and flatten them, shape (n, p)."""
         items = to_tensor(batch, device)
         dimensions = items.ndim - 1
-        side = -(-max(items.shape[1:]) // self.longest[dimensions])
-        if side > 1:
+        # Each axis is binned by itself, so that something of a short one remains.
+        sides = tuple(-(-size // self.longest[dimensions]) for size in items.shape[1:])
+        if max(sides) > 1:
             functional = torch.nn.functional
             pool = functional.avg_pool1d if dimensions == 1 else functional.avg_pool2d
-            items = pool(items[:, None], side, ceil_mode=True)[:, 0]
+            items = pool(items[:, None], sides, ceil_mode=True)[:, 0]
         return items.flatten(1)
 
 

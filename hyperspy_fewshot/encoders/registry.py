@@ -11,6 +11,7 @@ from hyperspy_fewshot.encoders.fourier import FourierEncoder
 from hyperspy_fewshot.encoders.pca import PCAEncoder
 from hyperspy_fewshot.encoders.spectrum import SpectrumEncoder
 from hyperspy_fewshot.encoders.stem import StemEncoder
+from hyperspy_fewshot.encoders.threads import usable_threads
 
 _BUNDLED = {
     "stem": StemEncoder.load(),
@@ -38,6 +39,7 @@ def default_encoder(kind: str) -> Encoder:
     return _BUNDLED[_DEFAULTS[kind]]
 
 
+@usable_threads()
 def get_encoder(
     encoder: Any,
     *,

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 import torch
 
-from hyperspy_fewshot.encoders.base import Encoder
+from hyperspy_fewshot.encoders.base import Encoder, check_orientations
 from hyperspy_fewshot.encoders.components import principal_components
 from hyperspy_fewshot.encoders.fourier import COMPONENTS, FLOOR, LEAST_SPREAD
 from hyperspy_fewshot.encoders.network import EMBEDDING, WINDOWS
@@ -53,13 +53,6 @@ class StemEncoder(TrainedEncoder):
 
     dense: ClassVar[bool] = True
 
-    def __post_init__(self):
-        if self.dihedral:
-            raise ValueError(
-                f"The {self.name!r} encoder embeds chips inside the image, where rotated and "
-                "mirrored copies are not available; leave dihedral at False."
-            )
-
     @classmethod
     def load(cls, path: Path | None = None) -> Self:
         """Return the encoder with weights from a file; None: the bundled weights."""
@@ -87,8 +80,9 @@ class StemEncoder(TrainedEncoder):
     ) -> Encoder:
         """Learn from fields of images, or from patterns (n, h, w); see :meth:`Encoder.fit`."""
         if kind == "pattern":
-            pattern = StemPatternEncoder(self.name, self.kinds, path=self.path, digest=self.digest)
-            return pattern.fit(sample, kind=kind)
+            given = {field.name: getattr(self, field.name) for field in fields(TrainedEncoder)}
+            return StemPatternEncoder(**given).fit(sample, kind=kind)
+        check_orientations(self, kind)
         pixels = np.concatenate([_finite_pixels(field) for field in sample])
         fitted = super().fit(pixels[:, np.newaxis].astype(np.float32), kind=kind)
         power = _sampled_power([resample(f, fitted.offset, fitted.scale, "cpu") for f in sample])

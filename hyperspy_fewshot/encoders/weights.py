@@ -1,7 +1,7 @@
 """Encoders with a trained network, which is built once per process and device."""
 
 import hashlib
-import threading
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +17,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hyperspy_fewshot.encoders.base import Encoder
 from hyperspy_fewshot.encoders.network import StemNetwork
+from hyperspy_fewshot.encoders.threads import Lock
 
 #: Several threads encode blocks; one of them builds the network.
-BUILD_LOCK = threading.Lock()
+BUILD_LOCK = Lock()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,7 +67,8 @@ def spreads(parts: list[torch.Tensor]) -> list[float]:
 
 @lru_cache
 def _built(path: Path, digest: str, device: str) -> StemNetwork:
-    if not path.is_file():
+    # Other than that of a Path, it accepts any name.
+    if not os.path.isfile(path):
         raise FileNotFoundError(
             f"There are no weights at '{path}' on {node()}. Every dask worker reads them itself: "
             "keep them on a disk that all workers can read."

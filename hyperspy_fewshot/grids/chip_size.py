@@ -15,6 +15,9 @@ _WITHOUT_LATTICE = 64
 _PERIODS = 5
 _LEAST_SIDE = 56
 
+# Smallest side of a chip that is chosen [px], even if an ROI or the image is small.
+_SMALLEST_SIDE = 16
+
 # Side [px] and largest number of the windows in which the lattice is searched for.
 _WINDOW = 256
 _WINDOWS = 16
@@ -31,16 +34,21 @@ _LINE = 19
 
 
 def limited(side: float, image_shape: tuple[int, int]) -> int:
-    """Limit the side of chips [px] to a quarter of the image's smaller side, but not below 4 px."""
+    """Limit a side of chips [px] that is chosen, not given.
+
+    It is at most a quarter of the image's smaller side, but at least 16 px, or all of that side:
+    smaller chips show too little, and are too many.
+    """
     least = min(image_shape)
-    return max(min(round(side), least // 4), min(4, least))
+    return max(round(min(side, least // 4)), min(_SMALLEST_SIDE, least))
 
 
 def measured_side(windows: Sequence[np.ndarray], image_shape: tuple[int, int]) -> int:
     """Choose the side of chips [px] from the windows of :func:`sample_windows`.
 
     The side is five periods of the lattice, but at least 56 px. Without a
-    lattice it is 64 px. It never exceeds a quarter of the image.
+    lattice it is 64 px. It never exceeds a quarter of the image, unless this
+    is less than 16 px.
 
     Notes
     -----

@@ -45,12 +45,11 @@ class Smoothing:
         """
         columns = self.components.astype(np.float32)
         if len(signal_shape) == 2:
-            *binned, side = _bins(signal_shape)
-            columns = columns.reshape(*binned, -1).repeat(side, axis=0).repeat(side, axis=1)
-            rest = [(0, size - n * side) for size, n in zip(signal_shape, binned, strict=True)]
-            columns = np.pad(columns / side**2, (*rest, (0, 0))).reshape(
-                math.prod(signal_shape), -1
-            )
+            binned, (height, width) = _bins(signal_shape)
+            columns = columns.reshape(*binned, -1).repeat(height, axis=0).repeat(width, axis=1)
+            rest = np.subtract(signal_shape, columns.shape[:2])
+            columns = np.pad(columns / (height * width), [(0, rest[0]), (0, rest[1]), (0, 0)])
+            columns = columns.reshape(math.prod(signal_shape), -1)
         return np.column_stack([columns, np.ones(len(columns), np.float32)])
 
     def pool(
@@ -146,21 +145,24 @@ def _sum_rings(values: np.ndarray, shares: np.ndarray, out: np.ndarray) -> None:
 def flatten(data: np.ndarray, nav: int) -> np.ndarray:
     """Flatten the signal axes of (*nav, *signal); patterns are binned first."""
     if data.ndim == nav + 2:
-        rows, columns, side = _bins(data.shape[nav:])
-        if side > 1:
-            data = data[..., : rows * side, : columns * side]
+        (rows, columns), (height, width) = _bins(data.shape[nav:])
+        if height * width > 1:
+            data = data[..., : rows * height, : columns * width]
             # Adding whole slices is faster than a mean over two short axes.
             binned = np.zeros((*data.shape[:nav], rows, columns), np.float32)
-            for y, x in np.ndindex(side, side):
-                binned += data[..., y::side, x::side]
-            data = binned / side**2
+            for y, x in np.ndindex(height, width):
+                binned += data[..., y::height, x::width]
+            data = binned / (height * width)
     return data.reshape(*data.shape[:nav], -1)
 
 
-def _bins(shape: tuple[int, int]) -> tuple[int, int, int]:
-    """Rows and columns of a binned pattern, and the side of a bin [px]."""
-    side = -(-max(shape) // _COMPARED_SIDE)
-    return shape[0] // side, shape[1] // side, side
+def _bins(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Rows and columns of a binned pattern, and the height and width of a bin [px].
+
+    Each axis is binned by itself, so that something of a short one remains.
+    """
+    sides = tuple(-(-size // _COMPARED_SIDE) for size in shape)
+    return tuple(size // side for size, side in zip(shape, sides, strict=True)), sides
 
 
 def window_sum(values: np.ndarray, side: int, nav: int) -> np.ndarray:

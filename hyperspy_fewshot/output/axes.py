@@ -6,7 +6,7 @@ import numpy as np
 from hyperspy.signal import BaseSignal
 
 from hyperspy_fewshot.support.domain import Domain
-from hyperspy_fewshot.support.rois import step
+from hyperspy_fewshot.support.rois import step, units_of
 
 
 def axis_dictionaries(signal: BaseSignal) -> list[dict]:
@@ -52,7 +52,7 @@ def area_unit(domain: Domain) -> tuple[float, str]:
     """Area (length, of a line) of a pixel or position, and its units."""
     axes = domain.map_axes
     scales = [abs(step(axis)) for axis in axes]
-    names = ["px" if str(axis.units) == "<undefined>" else str(axis.units) for axis in axes]
+    names = [units_of(axis) or "px" for axis in axes]
     units = names[0] if len(axes) == 1 else "·".join(names)
     if len(set(names)) == 1 and len(axes) == 2:
         units = f"{names[0]}²"
@@ -62,7 +62,12 @@ def area_unit(domain: Domain) -> tuple[float, str]:
 
 
 def make_eager(signal: BaseSignal, data: np.ndarray) -> None:
-    """Give a lazy signal its computed data, in place, as its own compute() would."""
+    """Give a lazy signal its computed data, in place, as its own compute() would.
+
+    HyperSpy would make a BaseSignal of a line of a single point.
+    """
     signal.data = data
+    signal.__class__ = next(
+        kind for kind in type(signal).__mro__ if not getattr(kind, "_lazy", True)
+    )
     signal._lazy = False
-    signal._assign_subclass()

@@ -1,7 +1,9 @@
 """Recipes, classifiers and support sets as JSON and arrays, and back, without pickle."""
 
 from dataclasses import fields, is_dataclass
-from typing import Any
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -15,7 +17,9 @@ from hyperspy_fewshot.encoders.spectrum import SpectrumEncoder
 from hyperspy_fewshot.encoders.stem import StemEncoder
 from hyperspy_fewshot.grids.chips import ChipGrid
 from hyperspy_fewshot.grids.positions import PositionGrid
+from hyperspy_fewshot.grids.protocol import Grid
 from hyperspy_fewshot.grids.smoothing import Smoothing
+from hyperspy_fewshot.output.limits import Unreadable
 
 # What a file may make us build. Weights of a trained encoder are found by path and digest.
 _KINDS = {
@@ -55,15 +59,73 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 def decode(plain: Any, arrays: dict[str, np.ndarray]) -> Any:
     """Build a value from what :func:`encode` returned.
 
-    Raises KeyError for a class that is not one of those that can be saved.
+    Raises Unreadable, a ValueError, for anything else: classes that are not among those that can be
+    saved, fields that are missing or of another type, and arrays that are missing.
     """
     if isinstance(plain, list):
         return tuple(decode(item, arrays) for item in plain)
     if not isinstance(plain, dict):
         return plain
-    if "array" in plain:
-        return np.asarray(arrays[plain["array"]]).astype(plain["dtype"])
-    if "items" in plain:
+    keys = set(plain)
+    if keys == {"array", "dtype"}:
+        return _array(plain, arrays)
+    if keys == {"items"} and isinstance(plain["items"], dict):
         return {key: decode(item, arrays) for key, item in plain["items"].items()}
-    state = {key: decode(item, arrays) for key, item in plain["state"].items()}
-    return _KINDS[plain["class"]](**state)
+    if keys == {"class", "state"} and isinstance(plain["state"], dict):
+        return _instance(plain["class"], plain["state"], arrays)
+    raise Unreadable(f"is damaged: it holds {sorted(keys)[:4]} where a value is expected.")
+
+
+def _array(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> np.ndarray:
+    name = plain["array"]
+    if not isinstance(name, str) or name not in arrays:
+        raise Unreadable(f"is damaged: the array {name!r} is missing.")
+    array = np.asarray(arrays[name])
+    if str(array.dtype) != plain["dtype"]:
+        raise Unreadable(f"is damaged: {name!r} is {array.dtype}, {plain['dtype']!r} is declared.")
+    return array
+
+
+def _instance(name: Any, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+    kind = _KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        what = "an encoder" if isinstance(name, str) and name.endswith("Encoder") else "an object"
+        raise Unreadable(f"holds {what} {name!r} that this version does not know.")
+    hints = _hints(kind)
+    if set(state) != set(hints):
+        wrong = sorted(set(state) ^ set(hints))
+        raise Unreadable(
+            f"was written by another version, or is damaged: {name} differs in {', '.join(wrong[:4])}."
+        )
+    values = {key: decode(item, arrays) for key, item in state.items()}
+    for key, value in values.items():
+        if not _matches(value, hints[key]):
+            raise Unreadable(f"is damaged: {key} of {name} is {type(value).__name__}.")
+    return kind(**values)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Types of the fields of a class."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _matches(value: Any, hint: Any) -> bool:
+    """Whether a value has the type that a field is declared with."""
+    if hint is Any:
+        return True
+    if hint is Grid:
+        return isinstance(value, ChipGrid | PositionGrid)
+    parts = get_args(hint)
+    if get_origin(hint) is UnionType:
+        return any(_matches(value, part) for part in parts)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        inner = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        return len(inner) == len(value) and all(map(_matches, value, inner))
+    if hint in (int, float):
+        accepted = int if hint is int else int | float
+        return isinstance(value, accepted) and not isinstance(value, bool)
+    return isinstance(value, NoneType if hint is None else hint)

@@ -125,7 +125,8 @@ class LabelMap1D(_Labels, Signal1D):
         """
         super().plot(*args, **kwargs)
         names = self.class_names
-        if names and self.data.dtype.kind in "iu":
+        # HyperSpy prints a single label instead of plotting it.
+        if self._plot is not None and names and self.data.dtype.kind in "iu":
             ax = self._plot.signal_plot.ax
             ax.set_yticks(range(MASKED, len(names)))
             ax.set_yticklabels(["masked", "rejected", *names], parse_math=False)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import dask
 import numpy as np
 from hyperspy.signal import BaseSignal
 from matplotlib import colormaps
@@ -10,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
+from hyperspy_fewshot.embedding.reading import filled
 from hyperspy_fewshot.labels import MASKED, REJECTED
 from hyperspy_fewshot.support.domain import Domain
-from hyperspy_fewshot.support.rois import outer_edges
+from hyperspy_fewshot.support.rois import outer_edges, units_of
 
 _MASKED_COLOUR = (0.0, 0.0, 0.0, 1.0)
 _REJECTED_COLOUR = (0.72, 0.72, 0.72, 1.0)
@@ -72,8 +74,9 @@ def draw_label_map(
     """
     k = len(class_names)
     if image is not None:
-        low, high = np.nanpercentile(image, (1, 99))
-        image = np.atleast_2d(image)
+        image = np.atleast_2d(np.asarray(image, dtype=float))
+        finite = image[np.isfinite(image)]
+        low, high = np.percentile(finite, (1, 99)) if finite.size else (None, None)
         ax.imshow(image, cmap="gray", vmin=low, vmax=high, extent=_extent(picture_axes))
     ax.imshow(
         np.atleast_2d(labels),
@@ -105,18 +108,15 @@ def _extent(axes: Sequence[Any]) -> tuple[float, float, float, float]:
 
 def _has_shape(axes: Sequence[Any]) -> bool:
     """Whether x and y can be drawn to the same scale."""
-    if len(axes) < 2 or str(axes[0].units) != str(axes[1].units):
+    if len(axes) < 2 or units_of(axes[0]) != units_of(axes[1]):
         return False
     left, right, bottom, top = _extent(axes)
     return 0.1 < abs((right - left) / (bottom - top)) < 10
 
 
 def _axis_label(axis: Any, name: str) -> str:
-    name, units = (
-        default if str(given) in ("", "<undefined>") else str(given)
-        for given, default in ((axis.name, name), (axis.units, "px"))
-    )
-    return f"{name} [{units}]"
+    name = name if str(axis.name) in ("", "<undefined>") else str(axis.name)
+    return f"{name} [{units_of(axis) or 'px'}]"
 
 
 def backdrop(
@@ -129,10 +129,10 @@ def backdrop(
     if domain.is_image and signal is not None:
         data = signal.data[index]
         every = max(1, -(-max(data.shape) // _MOST_PIXELS_A_SIDE))
-        return np.asarray(data[::every, ::every], dtype=float)
+        return filled(dask.compute(data[::every, ::every])[0]).astype(float)
     if guide is not None and not guide._lazy:
         return guide.data[index]
     if domain.is_image or signal is None or signal._lazy:
         return None
     signal_axes = tuple(range(-signal.axes_manager.signal_dimension, 0))
-    return np.nansum(signal.data[index], axis=signal_axes, dtype=float)
+    return np.nansum(filled(signal.data[index]), axis=signal_axes, dtype=float)

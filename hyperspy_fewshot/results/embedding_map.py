@@ -19,7 +19,7 @@ from hyperspy_fewshot.embedding.learning import SampleEmbeddings
 from hyperspy_fewshot.embedding.reading import naming_unreadable
 from hyperspy_fewshot.embedding.recipe import Recipe
 from hyperspy_fewshot.embedding.source import DataSource
-from hyperspy_fewshot.output import label_maps
+from hyperspy_fewshot.output import files, label_maps
 from hyperspy_fewshot.output.axes import axes_of_map, make_eager
 from hyperspy_fewshot.output.metadata import metadata_of, recipe_metadata
 from hyperspy_fewshot.results import storage
@@ -260,11 +260,14 @@ class EmbeddingMap:
             Ends in .zspy.
         overwrite
             Whether to replace a file; None asks. If not, nothing is computed.
+            Only files that hyperspy_fewshot wrote are replaced.
 
         Raises
         ------
         ValueError
-            If the path ends otherwise, or the folder holds something else.
+            If the path ends otherwise, if there is a file that was not written
+            by hyperspy_fewshot or that is read from, or if the folder holds
+            something else.
         OSError
             If the disk is full.
         """
@@ -276,7 +279,10 @@ class EmbeddingMap:
         return 0 if self.source.mask is None else int(self.source.mask.sum())
 
     def naming_unreadable(self) -> AbstractContextManager[None]:
-        """Name the chunk of the data that cannot be read in errors raised inside."""
+        """Name the chunk that cannot be read, of the data or of a saved map, in errors inside."""
+        saved = files.source_of(self.embeddings)
+        if saved:
+            return naming_unreadable(self.embeddings.data, repr(str(saved[0])))
         return naming_unreadable(self.source.data, self.source.name)
 
     @property
@@ -289,6 +295,8 @@ class EmbeddingMap:
     @classmethod
     def load(cls, path: str | Path, signal: BaseSignal | None = None, lazy: bool = False) -> Self:
         """Read what :meth:`save` wrote.
+
+        Nothing in the file is run.
 
         Parameters
         ----------
@@ -305,7 +313,8 @@ class EmbeddingMap:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file holds no embedding map, or `signal` holds other data.
+            If the file holds no embedding map or is damaged, or `signal` holds
+            other data.
         """
         return cls(**storage.load_embedding_map(path, signal, lazy))
 

@@ -212,8 +212,8 @@ class FewShotResult:
             unasked = int((labels == MASKED).sum()) - self.embedding_map.n_masked
             if unasked > 0:
                 warnings.warn(
-                    f"{unasked} of {labels.size} queries hold NaN or infinite data; they are "
-                    f"masked (label {MASKED}).",
+                    f"{unasked} of {labels.size} queries hold NaN, infinite or masked data; they "
+                    f"get the label {MASKED} (masked).",
                     stacklevel=4,
                 )
         scale, units = output_axes.area_unit(self.domain)
@@ -338,7 +338,7 @@ class FewShotResult:
         metadata = self.labels.metadata.as_dictionary()
         return label_maps.build(data.copy(), output_axes.axes_of_data(self.domain), True, metadata)
 
-    def class_signals(self, method: str = "mean") -> BaseSignal:
+    def class_signals(self, method: str = "mean") -> dict[str, BaseSignal]:
         """Return the mean or summed spectrum or pattern of every class.
 
         Reads the data once more; computes a lazy result.
@@ -350,9 +350,13 @@ class FewShotResult:
 
         Returns
         -------
-        hyperspy.signal.BaseSignal
-            Of the type of the original signal, with its metadata, the class
-            index as navigation axis. A class without a position holds zeros.
+        dict
+            Class name to a signal of the type of the original one, with its
+            metadata and signal axes. With ``"sum"``, acquisition times (live
+            and real time, exposure, dwell and integration time) are those of
+            one position multiplied by the number of positions, so that
+            quantification with zeta-factors is right. A class without a
+            position holds zeros, with a warning.
 
         Raises
         ------
@@ -448,12 +452,14 @@ class FewShotResult:
             Ends in .hspy or .zspy.
         overwrite
             Whether to replace a file; None asks. If not, nothing is computed.
+            Only files that hyperspy_fewshot wrote are replaced.
 
         Raises
         ------
         ValueError
-            If the path ends otherwise, or the folder holds another
-            classification that was interrupted.
+            If the path ends otherwise, if there is a file that was not written
+            by hyperspy_fewshot or that the data come from, or if the folder
+            holds another classification that was interrupted.
         OSError
             If the disk is full.
         """
@@ -463,13 +469,15 @@ class FewShotResult:
     def load(cls, path: str | Path) -> "FewShotResult":
         """Read what :meth:`save` wrote.
 
+        Nothing in the file is run.
+
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file holds no result, or was written by another version in
-            another format.
+            If the file holds no result, is damaged, or was written by another
+            version in another format.
         """
         return cls(**storage.load_result(path))
 

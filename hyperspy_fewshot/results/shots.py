@@ -1,5 +1,6 @@
 """What a classifier is fitted on: each support example is read and embedded once."""
 
+import math
 import warnings
 from dataclasses import dataclass, field
 
@@ -9,11 +10,15 @@ import numpy as np
 from hyperspy_fewshot.embedding.queries import embed_at, embed_items
 from hyperspy_fewshot.embedding.recipe import Recipe
 from hyperspy_fewshot.embedding.source import DataSource
+from hyperspy_fewshot.grids.slices import shape_of
 from hyperspy_fewshot.support.domain import Domain
 from hyperspy_fewshot.support.locate import Shot
 from hyperspy_fewshot.support.overlap import independent_shots
 from hyperspy_fewshot.support.serialising import digest_of
 from hyperspy_fewshot.support.support_set import SupportSet
+
+# Data of examples that are in memory at a time [bytes].
+_BATCH_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +52,16 @@ class ShotEmbedder:
         """
         located = support.locate(self.domain)
         digests = [digest_of(example) for _, example, _ in located]
-        new = {}
-        for digest, (_, _, shots) in zip(digests, located, strict=True):
+        new, names = {}, {}
+        for digest, (index, _, shots) in zip(digests, located, strict=True):
             if digest not in self.known:
                 new[digest] = shots
+                names.setdefault(digest, support.class_names[index])
         for digest, found in self._embed_new(new, embeddings, show_progressbar).items():
-            name = support.class_names[located[digests.index(digest)][0]]
             if not all(map(len, found)):
-                raise ValueError(f"An example of class {name!r} lies on NaN or infinite data.")
+                raise ValueError(
+                    f"An example of class {names[digest]!r} lies on NaN, infinite or masked data."
+                )
             self.known[digest] = found
         parts = [part for digest in digests for part in self.known[digest]]
         shots = [shot for _, _, found in located for shot in found]
@@ -87,11 +94,7 @@ class ShotEmbedder:
         if places and not readable:
             at = iter(self._at_cells(places, embeddings))
         elif places:
-            windows = [self.recipe.window_at(place) for place in places]
-            data = self.source.read(windows, show_progressbar, "Reading examples")
-            source = self.source
-            found = embed_at(self.recipe, data, places, source.mask, source.device)
-            at = iter(found.swapaxes(0, 1))
+            at = iter(self._at_places(places, show_progressbar))
         ready = iter(())
         if items:
             found = embed_items(self.recipe, np.concatenate(items), self.source.device)
@@ -105,6 +108,27 @@ class ShotEmbedder:
             ]
             for digest, found in new.items()
         }
+
+    def _at_places(self, places: list[tuple[int, ...]], show_progressbar: bool) -> list[np.ndarray]:
+        """Embeddings (copies, d) of some places, each of which is read once, in batches."""
+        recipe, source, found = self.recipe, self.source, {}
+        for batch in self._batches(list(dict.fromkeys(places))):
+            windows = [recipe.window_at(place) for place in batch]
+            data = source.read(windows, show_progressbar, "Reading examples")
+            embedded = embed_at(recipe, data, batch, source.mask, source.device)
+            found.update(zip(batch, embedded.swapaxes(0, 1), strict=True))
+        return [found[place] for place in places]
+
+    def _batches(self, places: list[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+        """Places whose data fit into memory; neighbours are together, since they share chunks."""
+        data, windows = self.source.data, [self.recipe.window_at(place) for place in places]
+        largest = max(math.prod(shape_of(window)) for window in windows)
+        largest *= math.prod(data.shape[len(windows[0]) :]) * max(4, data.dtype.itemsize)
+        size = max(1, _BATCH_BYTES // largest)
+        if size >= len(places):
+            return [places]
+        ordered = sorted(places)
+        return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
     def _at_cells(
         self, places: list[tuple[int, ...]], embeddings: np.ndarray | da.Array

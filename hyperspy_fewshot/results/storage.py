@@ -10,8 +10,9 @@ from hyperspy.defaults_parser import preferences
 from hyperspy.signal import BaseSignal
 
 from hyperspy_fewshot.embedding.fingerprint import fingerprint
+from hyperspy_fewshot.embedding.recipe import Recipe
 from hyperspy_fewshot.embedding.source import DataSource
-from hyperspy_fewshot.output import files, label_maps
+from hyperspy_fewshot.output import files, label_maps, validation
 from hyperspy_fewshot.output.axes import (
     axes_of_map,
     axis_dictionaries,
@@ -20,16 +21,19 @@ from hyperspy_fewshot.output.axes import (
 )
 from hyperspy_fewshot.output.metadata import metadata_of, versions
 from hyperspy_fewshot.output.partial import compute_into, is_partial, partial_folder
+from hyperspy_fewshot.output.plain import plain_axes
 from hyperspy_fewshot.support.domain import Domain
 from hyperspy_fewshot.support.support_set import SupportSet
 
 _RESULT, _MAP = "few-shot result", "embedding map"
+_OF_RESULT = ("probabilities", "confidence", "classifier", "axes", "transferred", "support")
+_OF_MAP = ("recipe", "axes", "sample", "guide", "mask", "known", "fingerprint")
 
 
 def save_result(result: Any, path: str | Path, overwrite: bool | None) -> None:
     """Write a :class:`FewShotResult`; a lazy one is computed block by block first."""
     path = Path(path).resolve()
-    if not files.may_write(path, overwrite, (".hspy", ".zspy")):
+    if not files.may_write(path, overwrite, (".hspy", ".zspy"), _sources(result.embedding_map)):
         return
     if result.embedding_map is None or not (result._lazy or is_partial(path)):
         _write_result(result, path)
@@ -49,6 +53,14 @@ def save_result(result: Any, path: str | Path, overwrite: bool | None) -> None:
             packed = compute_into(result.packed, folder)
         result.make_eager(packed.compute())
         _write_result(result, path)
+
+
+def _sources(embedding_map: Any) -> list[Path]:
+    """Files that an embedding map is computed or read from."""
+    if embedding_map is None:
+        return []
+    own = files.source_of(embedding_map.embeddings) if embedding_map._lazy else []
+    return files.source_of(embedding_map.signal) + own
 
 
 def _settings(embedding_map: Any) -> str:
@@ -74,25 +86,60 @@ def _write_result(result: Any, path: Path) -> None:
 
 def load_result(path: str | Path) -> dict[str, Any]:
     """Read what :func:`save_result` wrote, as arguments of :class:`FewShotResult`."""
+    path = Path(path)
     labels, state, arrays = files.read(path, _RESULT)
-    state = state[_RESULT]
-    classifier, axes = state["classifier"], axis_dictionaries(labels)
-    class_axes = [class_axis(len(classifier.class_names)), *axes]
-    return {
-        "labels": labels,
-        "probabilities": _signal(state["probabilities"], class_axes, "Few-shot probabilities"),
-        "confidence": _signal(state["confidence"], axes, "Few-shot confidence"),
-        "classifier": classifier,
-        "support": SupportSet.from_json(state["support"], arrays),
-        "domain": Domain(classifier.recipe.grid, state["axes"]),
-        "transferred": state["transferred"],
-    }
+    with files.naming(path):
+        state = _fields(state[_RESULT], _OF_RESULT)
+        classifier, axes = state["classifier"], axis_dictionaries(labels)
+        validation.check_classifier(classifier)
+        domain = _domain(classifier.recipe, state["axes"])
+        names, shape = classifier.class_names, domain.grid.shape
+        validation.check_labels(labels.data, shape, len(names))
+        validation.check_shape("probabilities", state["probabilities"], (len(names), *shape))
+        validation.check_shape("confidence", state["confidence"], shape)
+        _check_map_axes(labels, domain)
+        support = SupportSet.from_json(state["support"], arrays)
+        transferred = state["transferred"]
+        same = transferred is True or support.class_names == names
+        validation.require(isinstance(transferred, bool) and same, "the support set is another one")
+        labels.metadata.set_item("FewShot.class_names", list(names))
+        class_axes = [class_axis(len(names)), *axes]
+        return {
+            "labels": labels,
+            "probabilities": _signal(state["probabilities"], class_axes, "Few-shot probabilities"),
+            "confidence": _signal(state["confidence"], axes, "Few-shot confidence"),
+            "classifier": classifier,
+            "support": support,
+            "domain": domain,
+            "transferred": transferred,
+        }
+
+
+def _fields(state: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    found = sorted(state) if isinstance(state, dict) else []
+    validation.require(found == sorted(names), f"it holds {found}")
+    return state
+
+
+def _domain(recipe: Recipe, axes: Any) -> Domain:
+    """Build the axes of the data again, which have to be those of the grid."""
+    validation.require(isinstance(axes, tuple), "it holds no axes")
+    rebuilt = plain_axes(axes)
+    validation.check_sides(rebuilt, recipe.grid)
+    return Domain(recipe.grid, rebuilt)
+
+
+def _check_map_axes(labels: BaseSignal, domain: Domain) -> None:
+    """Refuse a map whose axes are not divided into frames and maps as those of the data are."""
+    found = [axis["navigate"] for axis in axis_dictionaries(labels)]
+    expected = [axis["navigate"] for axis in axes_of_map(domain)]
+    validation.require(found == expected, "the axes of the label map are others")
 
 
 def save_embedding_map(embedding_map: Any, path: str | Path, overwrite: bool | None) -> None:
     """Write an :class:`EmbeddingMap`; a lazy one is computed block by block first."""
     path = Path(path).resolve()
-    if not files.may_write(path, overwrite, (".zspy",)):
+    if not files.may_write(path, overwrite, (".zspy",), _sources(embedding_map)):
         return
     embeddings, guide = embedding_map.embeddings, embedding_map.guide
     if not (embedding_map._lazy or is_partial(path)):
@@ -119,7 +166,7 @@ def save_embedding_map(embedding_map: Any, path: str | Path, overwrite: bool | N
         _write_map(embedding_map, embeddings._deepcopy_with_new_data(packed[..., :size]), path)
     loaded, _, _ = files.read(path, _MAP, lazy=not embedding_map.is_kept)
     if loaded._lazy:
-        embeddings.data = loaded.data
+        embeddings.data, embeddings.tmp_parameters = loaded.data, loaded.tmp_parameters
     else:
         make_eager(embeddings, loaded.data)
 
@@ -142,29 +189,53 @@ def load_embedding_map(path: str | Path, signal: BaseSignal | None, lazy: bool) 
 
     Raises ValueError if the map is that of other data than the signal.
     """
+    path = Path(path)
     embeddings, state, _ = files.read(path, _MAP, lazy)
-    state = state[_MAP]
-    recipe = state["recipe"]
-    domain = Domain(recipe.grid, state["axes"])
+    with files.naming(path):
+        state = _fields(state[_MAP], _OF_MAP)
+        recipe, guide, known = (state[name] for name in ("recipe", "guide", "known"))
+        validation.check_recipe(recipe)
+        domain = _domain(recipe, state["axes"])
+        _check_map(embeddings, state, domain)
+        if guide is not None:
+            guide = _signal(guide, axes_of_map(domain), "Few-shot guide image")
     source = DataSource(None if signal is None else signal.data, state["mask"])
     if signal is not None and fingerprint(source, recipe.grid) != state["fingerprint"]:
-        raise ValueError(
-            f"{Path(path).name!r} is the embedding map of other data than this signal."
-        )
-    guide = state["guide"]
+        raise ValueError(f"{path.name!r} is the embedding map of other data than this signal.")
     return {
         "embeddings": embeddings,
-        "guide": guide
-        if guide is None
-        else _signal(guide, axes_of_map(domain), "Few-shot guide image"),
+        "guide": guide,
         "recipe": recipe,
         "sample": state["sample"],
         "domain": domain,
         "source": source,
         "signal": signal,
-        "known": {digest: list(found) for digest, found in state["known"].items()},
+        "known": {digest: list(found) for digest, found in known.items()},
         "_fingerprint": state["fingerprint"],
     }
+
+
+def _check_map(embeddings: BaseSignal, state: dict[str, Any], domain: Domain) -> None:
+    """Refuse an embedding map whose parts do not fit together."""
+    recipe, shape, known = state["recipe"], domain.grid.shape, state["known"]
+    found = embeddings.data
+    validation.require(
+        found.shape == (*shape, recipe.size) and found.dtype.kind == "f",
+        f"the embeddings are {found.dtype} of shape {found.shape}",
+    )
+    navigate = [axis["navigate"] for axis in axis_dictionaries(embeddings)]
+    validation.require(navigate == [True] * len(shape) + [False], "the axes of the map are others")
+    validation.check_shape("the sample", state["sample"], (None, recipe.size))
+    if recipe.grid.n_guides or state["guide"] is not None:
+        validation.check_shape("the guide image", state["guide"], shape)
+    if state["mask"] is not None:
+        validation.check_shape("the mask", state["mask"], shape, "b")
+    validation.require(isinstance(known, dict), "it holds no support examples")
+    for arrays in known.values():
+        validation.require(isinstance(arrays, tuple), "it holds no support examples")
+        for array in arrays:
+            validation.check_finite("a support example", array, (None, recipe.size))
+    validation.require(isinstance(state["fingerprint"], str), "it holds no fingerprint")
 
 
 def _signal(data: np.ndarray, axes: list[dict], title: str) -> BaseSignal:

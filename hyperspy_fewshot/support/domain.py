@@ -48,7 +48,7 @@ class Domain:
     @classmethod
     def of(cls, grid: Grid, signal: BaseSignal) -> "Domain":
         """Take the axes of a signal."""
-        return cls(grid, signal.axes_manager.as_dictionary().values())
+        return cls(grid, [axis_dictionary(axis) for axis in signal.axes_manager._axes])
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The axes cannot be pickled themselves.
@@ -72,3 +72,12 @@ class Domain:
     def cells_of_map(self) -> list[np.ndarray]:
         """Locations of the cells along the rows and columns of a label map, array order."""
         return [self.grid.locations(axis) for axis in range(len(self.map_axes))]
+
+
+def axis_dictionary(axis: Any) -> dict[str, Any]:
+    """Describe an axis by numbers: one with an expression by its values, which can be saved."""
+    described = axis.get_axis_dictionary()
+    if "expression" not in described:
+        return described
+    kept = {key: described[key] for key in ("name", "units", "navigate", "is_binned")}
+    return {"_type": "DataAxis", **kept, "axis": axis.axis}

@@ -4,24 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 import numpy as np
 from hyperspy.signal import BaseSignal
 
+from hyperspy_fewshot.embedding.reading import filled
 from hyperspy_fewshot.support.domain import Domain
-from hyperspy_fewshot.support.rois import (
-    ROIS,
-    axis_name,
-    index_of,
-    pixels_inside,
-    positions_inside,
-    step,
-)
+from hyperspy_fewshot.support.inside import pixels_inside, positions_inside
+from hyperspy_fewshot.support.rois import LINE_ROIS, ROIS, axis_name, index_of, step, units_of
 
 # Most locations of one shot that are read, and the memory that they may take [bytes]: a
 # seeded choice of them describes a large ROI as well as all of them.
 _MOST_PER_SHOT = 256
 _MOST_BYTES_PER_SHOT = 64 * 2**20
 _LEAST_PER_SHOT = 16
+
+# Said of two-dimensional examples on patterns, which may be meant as the frames of a stack.
+_FRAMES = (
+    " Give chip_size to classify the chips of every frame of a stack; places are then "
+    "(*navigation, x, y) or (navigation index, ROI)."
+)
 
 _PLURAL = {"image": "chips", "pattern": "patterns", "spectrum": "spectra"}
 
@@ -78,9 +80,7 @@ def _position_location(position: Any, domain: Domain) -> tuple[int, ...]:
     position = position if isinstance(position, tuple) else (position,)
     if len(position) != len(domain.axes):
         names = ", ".join(map(axis_name, domain.axes))
-        hint = ""
-        if domain.grid.kind == "pattern" and len(position) == len(domain.axes) + 2:
-            hint = " Give chip_size to classify the chips of every frame of a stack."
+        hint = _FRAMES if domain.grid.kind == "pattern" and len(position) > len(domain.axes) else ""
         raise ValueError(
             f"position {position} should have one value for each of the {len(domain.axes)} axes "
             f"({names}), x before y.{hint}"
@@ -90,8 +90,16 @@ def _position_location(position: Any, domain: Domain) -> tuple[int, ...]:
 
 def _roi_locations(example: Any, domain: Domain) -> np.ndarray:
     if not domain.is_image:
+        hint = _FRAMES if domain.grid.kind == "pattern" else ""
         if is_roi_of_frame(example):
-            raise ValueError("(navigation index, ROI) is for stacks of images; give the ROI alone.")
+            raise ValueError(
+                f"(navigation index, ROI) is for stacks of images; give the ROI alone.{hint}"
+            )
+        if len(domain.axes) == 1 and not isinstance(example, LINE_ROIS):
+            raise ValueError(
+                f"{type(example).__name__} has two dimensions, the navigation space has one; use "
+                f"SpanROI or Point1DROI.{hint}"
+            )
         return positions_inside(example, domain.navigation_axes)
     frame, roi = (), example
     if is_roi_of_frame(example):
@@ -137,14 +145,15 @@ def _ready_items(example: BaseSignal | np.ndarray, domain: Domain) -> np.ndarray
     """Items (n, *shape) that are given as data (..., *shape); spectra are interpolated."""
     grid = domain.grid
     shape, plural = grid.item_shape if domain.is_image else grid.signal_shape, _PLURAL[grid.kind]
-    data = example
-    if isinstance(example, BaseSignal):
+    if isinstance(example, np.ndarray):
+        data = filled(example)
+    else:
         axes = example.axes_manager.signal_axes
         if len(axes) != len(shape):
             raise ValueError(
                 f"the signal has {len(axes)} signal dimensions, {plural} have {len(shape)}."
             )
-        data = np.asarray(example.data)
+        data = filled(dask.compute(example.data)[0])
         if grid.kind == "spectrum":
             data = _interpolated(data, axes[0], domain.signal_axes[0])
     if data.dtype.kind not in "buif":
@@ -158,13 +167,13 @@ def _ready_items(example: BaseSignal | np.ndarray, domain: Domain) -> np.ndarray
             f"have shape {shape}.{hint}"
         )
     if not np.isfinite(data).all():
-        raise ValueError("ready examples must be finite, got NaN or infinity.")
+        raise ValueError("ready examples must be finite, got NaN, infinity or masked values.")
     return data.reshape(-1, *shape)
 
 
 def _interpolated(data: np.ndarray, have: Any, want: Any) -> np.ndarray:
     """Spectra (..., channels) on another signal axis."""
-    if str(have.units) != str(want.units):
+    if units_of(have) != units_of(want):
         raise ValueError(
             f"the spectra are in {have.units}, the data in {want.units}; convert one of them, or "
             "pass the array where the channels are the same."

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 from hyperspy import roi as hs_roi
-from hyperspy.signal import BaseSignal
-from matplotlib.path import Path as Polygon
 
 AREA_ROIS = (hs_roi.RectangularROI, hs_roi.CircleROI, hs_roi.PolygonROI)
 LINE_ROIS = (hs_roi.Point1DROI, hs_roi.SpanROI)
 ROIS = (*AREA_ROIS, *LINE_ROIS, hs_roi.Point2DROI)
+
+# Squares of smaller coordinates do not overflow, nor do products of them with areas.
+_LARGEST_COORDINATE = 1e100
 
 
 def is_number(value: Any) -> bool:
@@ -21,6 +22,12 @@ def is_number(value: Any) -> bool:
 def is_defined(roi: Any) -> bool:
     """Whether an ROI has a position, which is not so before it is drawn."""
     return all(len(v) if isinstance(v, list) else is_number(v) for v in roi.parameters.values())
+
+
+def has_bounds(roi: Any) -> bool:
+    """Whether all coordinates are finite, and so small that their squares do not overflow."""
+    values = [value or 0.0 for value in roi.parameters.values()]
+    return all((np.abs(np.ravel(value)) < _LARGEST_COORDINATE).all() for value in values)
 
 
 def step(axis: Any) -> float:
@@ -40,10 +47,15 @@ def index_of(value: Any, axis: Any) -> int:
     """Index of a coordinate by HyperSpy's rule: ints are indices, floats are calibrated values."""
     hint = "(ints are pixel indices, floats calibrated values)"
     if isinstance(value, float | np.floating):
+        beyond = abs(step(axis))
         try:
-            return int(axis.value2index(float(value)))
+            # HyperSpy's arithmetic overflows far outside.
+            if axis.low_value - beyond <= value <= axis.high_value + beyond:
+                return int(axis.value2index(float(value)))
+            raise ValueError
         except ValueError as error:
-            units = "" if str(axis.units) == "<undefined>" else f" {axis.units}"
+            units = units_of(axis)
+            units = f" {units}" if units else ""
             raise ValueError(
                 f"{value:g}{units} lies outside {axis_name(axis)}, which goes from "
                 f"{axis.low_value:g} to {axis.high_value:g}{units} {hint}."
@@ -62,6 +74,12 @@ def axis_name(axis: Any) -> str:
     return f"axis {axis.name!r}"
 
 
+def units_of(axis: Any) -> str:
+    """Units of an axis; empty if it has none."""
+    units = str(axis.units).strip()
+    return "" if units in ("<undefined>", "None") else units
+
+
 def area_in_pixels(roi: Any, axes: Sequence[Any]) -> float:
     """Area of an area ROI on the two axes of an image [px]."""
     scale = abs(step(axes[0]) * step(axes[1]))
@@ -76,85 +94,3 @@ def area_in_pixels(roi: Any, axes: Sequence[Any]) -> float:
 def inner_radius(roi: Any) -> float:
     """Inner radius of a CircleROI; 0 for a full disc."""
     return float(roi.r_inner or 0.0)
-
-
-def positions_inside(roi: Any, axes: Sequence[Any]) -> np.ndarray:
-    """Find the navigation positions inside an ROI, as HyperSpy does.
-
-    `axes` are in HyperSpy's order, the indices (n, len(axes)) in array order.
-    """
-    if not isinstance(roi, LINE_ROIS) and len(axes) < 2:
-        raise ValueError(
-            f"{type(roi).__name__} has two dimensions, the navigation space has one; use SpanROI "
-            "or Point1DROI."
-        )
-    shape = tuple(axis.size for axis in axes)[::-1]
-    dictionaries = [{**axis.get_axis_dictionary(), "navigate": False} for axis in axes[::-1]]
-    # The ROI is applied to an array of indices, so that no data are read.
-    numbers = BaseSignal(np.arange(np.prod(shape), dtype=float).reshape(shape), axes=dictionaries)
-    try:
-        flat = np.atleast_1d(roi(numbers).data).ravel()
-    except ValueError as error:
-        raise ValueError(_outside(roi, axes)) from error
-    flat = flat[np.isfinite(flat)].astype(int)
-    if not flat.size:
-        raise ValueError(_outside(roi, axes))
-    return np.transpose(np.unravel_index(flat, shape))
-
-
-def pixels_inside(
-    roi: Any, axes: Sequence[Any], rows: np.ndarray, columns: np.ndarray
-) -> np.ndarray:
-    """Find the pixels (y, x) of a grid that lie inside an ROI on an image, shape (n, 2).
-
-    `axes` are (x, y); `rows` and `columns` are the pixels of the grid along y and x. If the ROI
-    contains none of them, the pixel at its centre is returned.
-    """
-    x_axis, y_axis = axes
-    if isinstance(roi, LINE_ROIS):
-        raise ValueError(f"{type(roi).__name__} has one dimension; an image needs two.")
-    if isinstance(roi, hs_roi.Point2DROI):
-        return np.array([(index_of(float(roi.y), y_axis), index_of(float(roi.x), x_axis))])
-    x, y = np.meshgrid(x_axis.index2value(columns), y_axis.index2value(rows))
-    # The tolerance keeps rounding errors from deciding about pixel centres on the border.
-    inside = _inside(roi, x, y, 1e-6 * min(abs(step(x_axis)), abs(step(y_axis))))
-    if inside.any():
-        i, j = np.nonzero(inside)
-        return np.column_stack([rows[i], columns[j]])
-    low, high, centre = _bounds(roi)
-    least, most = np.transpose([sorted((axis.low_value, axis.high_value)) for axis in axes])
-    if (high < least).any() or (low > most).any():
-        raise ValueError(_outside(roi, axes))
-    x, y = np.clip(centre, least, most)
-    return np.array([(index_of(float(y), y_axis), index_of(float(x), x_axis))])
-
-
-def _outside(roi: Any, axes: Sequence[Any]) -> str:
-    ranges = ", ".join(f"{axis_name(a)}: {a.low_value:g} to {a.high_value:g}" for a in axes)
-    return f"{roi} lies outside the data ({ranges})."
-
-
-def _inside(roi: Any, x: np.ndarray, y: np.ndarray, tolerance: float) -> np.ndarray:
-    """Which of the points x, y, shape (rows, columns), lie inside an area ROI."""
-    if isinstance(roi, hs_roi.RectangularROI):
-        left, right, top, bottom = (
-            edge - tolerance for edge in (roi.left, roi.right, roi.top, roi.bottom)
-        )
-        return (x >= left) & (x < right) & (y >= top) & (y < bottom)
-    if isinstance(roi, hs_roi.CircleROI):
-        r = np.hypot(x - roi.cx, y - roi.cy)
-        return (r <= roi.r + tolerance) & (r >= inner_radius(roi) - tolerance)
-    points = np.column_stack([x.ravel(), y.ravel()])
-    return Polygon(roi.vertices).contains_points(points).reshape(x.shape)
-
-
-def _bounds(roi: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lowest and highest (x, y) of an area ROI, and its centre."""
-    if isinstance(roi, hs_roi.CircleROI):
-        centre = np.array([roi.cx, roi.cy], float)
-        return centre - roi.r, centre + roi.r, centre
-    if isinstance(roi, hs_roi.RectangularROI):
-        corners = np.array([(roi.left, roi.top), (roi.right, roi.bottom)], float)
-    else:
-        corners = np.asarray(roi.vertices, float)
-    return corners.min(axis=0), corners.max(axis=0), corners.mean(axis=0)

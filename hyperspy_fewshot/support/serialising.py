@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from hyperspy import roi as hs_roi
 from hyperspy.signal import BaseSignal
 
 from hyperspy_fewshot.support.locate import Stroke, is_roi_of_frame
-from hyperspy_fewshot.support.rois import ROIS
+from hyperspy_fewshot.support.rois import ROIS, is_number
+
+# Most points of a stroke, and the longest side of the map that it lies on.
+_MOST_POINTS, _LONGEST = 2**26, 2**32
 
 
 def to_json(example: Any, arrays: dict[str, np.ndarray] | None = None) -> Any:
@@ -31,28 +35,65 @@ def to_json(example: Any, arrays: dict[str, np.ndarray] | None = None) -> Any:
 
 
 def from_json(plain: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """Rebuild an example from the result of :func:`to_json` and its arrays."""
-    if isinstance(plain, list):
-        return tuple(plain)
+    """Rebuild an example from the result of :func:`to_json` and its arrays.
+
+    Only numbers, HyperSpy's ROIs, strokes, arrays and signals are built. Raises ValueError for
+    anything else, and for an array that was not saved.
+    """
     if not isinstance(plain, dict):
-        return plain
+        return _position(plain)
     if "roi" in plain:
-        given = dict(plain["parameters"])
-        if "vertices" in given:
-            given["vertices"] = [tuple(vertex) for vertex in given["vertices"]]
-        roi = getattr(hs_roi, plain["roi"])(**given)
-        return (from_json(plain["frame"], arrays), roi) if "frame" in plain else roi
+        roi = _roi(plain)
+        return (_position(plain["frame"]), roi) if "frame" in plain else roi
     if "runs" in plain:
-        shape = tuple(plain["shape"])
-        flat = np.concatenate([np.arange(first, last + 1) for first, last in plain["runs"]])
-        return Stroke(np.transpose(np.unravel_index(flat, shape)), shape)
+        return _stroke(plain)
     if plain.get("array") not in arrays:
         raise ValueError(
             f"A ready example of shape {tuple(plain['shape'])} has to be given again: its data were "
             "not saved."
         )
     data = np.asarray(arrays[plain["array"]])
+    if data.dtype.kind not in "buif" or list(data.shape) != plain["shape"]:
+        raise ValueError(f"A ready example holds {data.dtype} of shape {data.shape}.")
     return _as_signal(data, plain) if "signal_dimension" in plain else data
+
+
+def _position(plain: Any) -> Any:
+    """Return a number, or a tuple of them."""
+    numbers = plain if isinstance(plain, list) else [plain]
+    if not numbers or not all(is_number(n) and abs(n) < float("inf") for n in numbers):
+        raise ValueError(f"An example is {reprlib.repr(plain)}, not a position.")
+    return tuple(plain) if isinstance(plain, list) else plain
+
+
+def _roi(plain: dict[str, Any]) -> Any:
+    kinds = {kind.__name__: kind for kind in ROIS}
+    name, given = plain["roi"], plain["parameters"]
+    if name not in kinds or not isinstance(given, dict):
+        raise ValueError(f"An example is a {name!r}, which is none of {', '.join(kinds)}.")
+    if set(given) != set(kinds[name]().parameters):
+        raise ValueError(f"A {name} has the parameters {sorted(given)}.")
+    if name == "PolygonROI":
+        return kinds[name](vertices=[_position(vertex) for vertex in given["vertices"]])
+    values = {key: _position(value) for key, value in given.items()}
+    if not all(map(is_number, values.values())):
+        raise ValueError(f"The parameters of a {name} are {values}.")
+    return kinds[name](**values)
+
+
+def _stroke(plain: dict[str, Any]) -> Stroke:
+    shape, runs = tuple(plain["shape"]), np.array(plain["runs"])
+    is_shape = shape and all(isinstance(size, int) and 0 < size <= _LONGEST for size in shape)
+    if not is_shape or runs.dtype.kind != "i" or runs.ndim != 2 or runs.shape[1] != 2:
+        raise ValueError(f"A stroke on a map of shape {shape} is damaged.")
+    first, last = runs.T
+    ordered = (first <= last).all() and (first[1:] > last[:-1]).all()
+    if not ordered or first[0] < 0 or last[-1] >= math.prod(shape):
+        raise ValueError(f"A stroke on a map of shape {shape} is damaged.")
+    if (last - first + 1).sum() > _MOST_POINTS:
+        raise ValueError(f"A stroke has more than {_MOST_POINTS} points.")
+    flat = np.concatenate([np.arange(low, high + 1) for low, high in runs])
+    return Stroke(np.transpose(np.unravel_index(flat, shape)), shape)
 
 
 def digest_of(example: Any) -> str:
@@ -85,9 +126,14 @@ def _array_to_json(example: Any, arrays: dict[str, np.ndarray] | None) -> dict[s
 
 
 def _as_signal(data: np.ndarray, plain: Mapping[str, Any]) -> BaseSignal:
-    signal = BaseSignal(data).transpose(signal_axes=plain["signal_dimension"])
-    if plain["signal_dimension"] == 1:
-        axis = signal.axes_manager.signal_axes[0]
+    dimension, units = plain["signal_dimension"], plain["units"]
+    if type(dimension) is not int or not 0 < dimension <= data.ndim or not isinstance(units, str):
+        raise ValueError(f"A ready example has {dimension!r} signal axes in {units!r}.")
+    signal = BaseSignal(data).transpose(signal_axes=dimension)
+    if dimension == 1:
+        axis, values = signal.axes_manager.signal_axes[0], np.array(_position(plain["axis"]), float)
+        if values.shape != (axis.size,):
+            raise ValueError(f"A ready example has {values.size} channels for {axis.size} values.")
         axis.convert_to_non_uniform_axis()
-        axis.axis, axis.units = np.array(plain["axis"]), plain["units"]
+        axis.axis, axis.units = values, units
     return signal

@@ -12,13 +12,23 @@ import numpy as np
 from hyperspy.signal import BaseSignal
 from scipy import ndimage
 
+from hyperspy_fewshot.support import npz
 from hyperspy_fewshot.support.domain import Domain
 from hyperspy_fewshot.support.locate import Shot, Stroke, is_roi_of_frame, locate
-from hyperspy_fewshot.support.rois import AREA_ROIS, ROIS, area_in_pixels, is_defined, is_number
+from hyperspy_fewshot.support.rois import (
+    AREA_ROIS,
+    ROIS,
+    area_in_pixels,
+    has_bounds,
+    is_defined,
+    is_number,
+)
 from hyperspy_fewshot.support.serialising import digest_of, from_json, to_json
 
 # A smaller square array holds coordinates rather than a chip.
 _LEAST_READY_SIDE = 4
+# Name of the array that holds the JSON of a support set in a file.
+_MEMBER = "support"
 _RESERVED = ("rejected", "masked")
 _ACCEPTED = (
     "a HyperSpy ROI (Point1DROI, Point2DROI, SpanROI, RectangularROI, CircleROI, PolygonROI), a "
@@ -102,8 +112,8 @@ class SupportSet:
 
         Raises
         ------
-        KeyError, IndexError
-            If there is no such class or example.
+        KeyError, IndexError, TypeError
+            If there is no such class or example, or the index is no integer.
         """
         self._check(name, *([] if index is None else [index]))
         if index is None:
@@ -117,6 +127,8 @@ class SupportSet:
             raise KeyError(f"There is no class {name!r}; classes are {list(self.examples)}.")
         count = len(self.examples[name])
         for index in indices:
+            if not isinstance(index, int | np.integer) or isinstance(index, bool):
+                raise TypeError(f"Examples are removed by their index, an integer; got {index!r}.")
             if not -count <= index < count:
                 raise IndexError(f"Class {name!r} has {count} examples, none with index {index}.")
 
@@ -208,22 +220,49 @@ class SupportSet:
         return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write the support set to a .npz file."""
+        """Write the support set to a .npz file.
+
+        The file is there as a whole or not at all. It replaces a support set, but nothing else.
+
+        Raises
+        ------
+        ValueError
+            If there is a file that holds something else.
+        """
         arrays: dict[str, np.ndarray] = {}
         plain = self.as_json(arrays)
-        with open(path, "wb") as file:
-            np.savez(file, support=plain, **arrays)
+        npz.write(Path(path), {_MEMBER: np.array(plain), **arrays}, _MEMBER)
 
     @classmethod
     def load(cls, path: str | Path) -> "SupportSet":
-        """Read a support set that :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls.from_json(str(arrays["support"]), arrays)
+        """Read a support set that :meth:`save` wrote.
+
+        Nothing in the file is run.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file holds something else, or is damaged.
+        """
+        path = Path(path)
+        try:
+            arrays = npz.read(path)
+            if _MEMBER not in arrays:
+                raise ValueError("it holds no support set")
+            return cls.from_json(str(arrays.pop(_MEMBER)), arrays)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path.name!r} cannot be read: {error}") from error
 
     @classmethod
     def from_json(cls, plain: str, arrays: Mapping[str, np.ndarray]) -> "SupportSet":
         """Rebuild a support set from the result of :meth:`as_json` and its arrays."""
         given = json.loads(plain)
+        if not isinstance(given, dict) or not all(isinstance(e, list) for e in given.values()):
+            raise ValueError("The support set is damaged.")
         return cls({name: [from_json(e, arrays) for e in given[name]] for name in given})
 
     def __len__(self) -> int:
@@ -287,6 +326,10 @@ def _check_example(name: str, example: Any) -> None:
         raise ValueError(
             f"Example of class {name!r} is a {type(roi).__name__} that has no position yet: give "
             "its parameters, or draw it with roi.add_widget(s)."
+        )
+    if not has_bounds(roi):
+        raise ValueError(
+            f"Example of class {name!r}, {roi}, has coordinates that are not finite or exceed 1e100."
         )
 
 

@@ -1,6 +1,7 @@
 """Items are encoded in batches that fit, on the device that was asked for."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hyperspy_fewshot.embedding import batches
 from hyperspy_fewshot.embedding.batches import (
     choose_device,
     encode_fields,
@@ -239,6 +241,32 @@ def test_blocks_take_turns_on_a_device_that_is_not_the_cpu():
     waiting.join(5)
     assert not waiting.is_alive()
     assert is_free("cuda")[0]
+
+
+def test_the_first_calls_at_the_same_time_get_one_lock(monkeypatch):
+    class SlowLock(batches.Lock):
+        """Both threads are inside before either of them has its lock."""
+
+        def __init__(self):
+            together.wait()
+            super().__init__()
+
+    together, inside, most = threading.Barrier(2, timeout=5), [], []
+
+    def enter():
+        with using("cuda:7"):
+            inside.append(0)
+            most.append(len(inside))
+            time.sleep(0.05)
+            inside.pop()
+
+    monkeypatch.setattr(batches, "_LOCKS", {})
+    monkeypatch.setattr(batches, "Lock", SlowLock)
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(enter) for _ in range(2)]:
+            future.result()
+    assert most == [1, 1]
+    assert list(batches._LOCKS) == [("cuda", 7)]
 
 
 def test_choose_device():

@@ -1,6 +1,9 @@
 """Collections are computed where dask would compute them, with or without a progress bar."""
 
+import copy
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import dask.array as da
@@ -160,3 +163,40 @@ def test_an_interruption_stops_the_cluster_although_the_traceback_is_kept(client
     wait_until(lambda: tasks_known_to(client) <= 4)
     # What the user keeps there stays.
     np.testing.assert_array_equal(kept.compute(), np.arange(8))
+
+
+# Settings of the user
+
+
+def test_calls_that_overlap_leave_the_settings_of_dask(scenes):
+    """A client that is made afterwards is used."""
+    before = copy.deepcopy(dask.config.config)
+    together = threading.Barrier(2, timeout=30)
+
+    class Waiting(scenes.CountingEncoder):
+        """Both calls are inside dask at the same time, and the first one ends first."""
+
+        def __init__(self, delay):
+            super().__init__()
+            self.delay = delay
+
+        def __call__(self, items):
+            if not self.count:
+                together.wait()
+                time.sleep(self.delay)
+            return super().__call__(items)
+
+    def call(delay):
+        encoder = Waiting(delay)
+        signal = scenes.spectra().as_lazy()
+        result = signal.fewshot_classify(scenes.scan_support, encoder=encoder, context=1)
+        result.compute()
+        assert encoder.count
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(call, delay) for delay in (0.0, 0.2)]:
+            future.result()
+    assert dask.config.config == before
+    with distributed.Client(n_workers=1, processes=False, dashboard_address=":0"):
+        array = da.zeros(6, chunks=2).map_blocks(on_a_worker, meta=np.empty(0))
+        assert compute(array, show_progressbar=False, what="Testing")[0].all()

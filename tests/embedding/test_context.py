@@ -139,7 +139,7 @@ def test_patterns_are_judged_by_their_bins():
     data = map_of_grains((20, 24), 12, 300)[..., :35].reshape(20, 24, 5, 7)
     data = data.repeat(10, axis=2).repeat(10, axis=3) / 100
     _, smoothing = choose(data, nav=2, contexts=(5,))
-    assert smoothing.components.shape == (16 * 23, 4)
+    assert smoothing.components.shape == (25 * 23, 4)
     assert smoothing.matrix(data.shape[2:]).shape == (50 * 70, 5)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hyperspy_fewshot.embedding import queries
 from hyperspy_fewshot.embedding.queries import embed_at, embed_block, embed_items
 from hyperspy_fewshot.embedding.recipe import Part, Recipe
-from hyperspy_fewshot.encoders import Encoder, get_encoder
+from hyperspy_fewshot.encoders import Encoder, get_encoder, list_encoders
 from hyperspy_fewshot.grids.chips import ChipGrid
 from hyperspy_fewshot.grids.positions import PositionGrid
 from hyperspy_fewshot.grids.smoothing import Smoothing
@@ -274,3 +274,27 @@ def test_the_length_of_an_example_must_be_that_of_the_queries(tools):
         embed_items(recipe, np.ones((2, 5)), "cpu")
     with pytest.raises(ValueError, match="their number must not depend on the batch"):
         embed_block(replace(recipe), np.ones((4, 5)), (slice(0, 4),), None, "cpu")
+
+
+@pytest.mark.parametrize("context", [1, 3])
+@pytest.mark.parametrize("signal_shape", [(12, 12), (100, 3)])
+@pytest.mark.parametrize("name", list_encoders("pattern"))
+def test_bundled_encoders_embed_patterns_in_all_orientations(name, signal_shape, context):
+    data = np.random.default_rng(2).poisson(9, (4, 5, *signal_shape)).astype(np.uint16)
+    data[:, 2:, :3, :2] *= 5
+    grid = PositionGrid((4, 5), signal_shape, context)
+    pooled = grid.pool(data, None, None) if context > 1 else data.astype(np.float32)
+    items = pooled.reshape(-1, *signal_shape)
+    encoder = replace(get_encoder(name), dihedral=True).fit(items, kind="pattern")
+    size = encoder.encode(items[:1]).shape[1]
+    recipe = Recipe((Part(encoder, grid, size),), np.zeros(size), (1.0, "nm"))
+    places = [(0, 0), (2, 3)]
+    windows = [data[recipe.window_at(place)] for place in places]
+    found = embed_at(recipe, windows, places, None, "cpu")
+    assert len(found) == (8 if signal_shape[0] == signal_shape[1] else 4)
+    turns = [np.asarray, lambda item: item[:, ::-1], lambda item: item[::-1, ::-1]]
+    for i, place in enumerate(places):
+        for turn in turns:
+            (expected,) = encoder.encode(turn(pooled[place])[np.newaxis])
+            apart = np.abs(found[:, i] - expected).max(axis=1)
+            assert apart.min() < 1e-3 * np.abs(expected).max()

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from hyperspy_fewshot.embedding import reading
-from hyperspy_fewshot.embedding.reading import join, naming_unreadable, pieces_of, read
+from hyperspy_fewshot.embedding.reading import (
+    filled,
+    join,
+    naming_unreadable,
+    pieces_of,
+    read,
+)
 from hyperspy_fewshot.embedding.source import DataSource
 
 VALUES = np.arange(11 * 13 * 20, dtype=np.float32).reshape(11, 13, 20)
@@ -177,3 +183,45 @@ def test_the_search_for_the_chunk_takes_a_limited_time(monkeypatch):
     with pytest.raises(ZeroDivisionError) as caught, naming_unreadable(data, "data"):
         data.compute()
     assert not hasattr(caught.value, "__notes__")
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+@pytest.mark.parametrize("dtype", ["?", "u1", ">u2", "i8", "f2", ">f4", "f8"])
+def test_masked_entries_are_read_as_nan(dtype):
+    data = np.random.default_rng(0).integers(0, 2, (5, 6, 4)).astype(dtype)
+    mask = np.random.default_rng(1).random(data.shape) < 0.2
+    expected = np.where(mask, np.nan, data.astype(np.result_type(dtype, np.float32)))
+    masked = np.ma.array(data, mask=mask)
+    windows = [(slice(0, 4), slice(1, 6)), (slice(2, 3), slice(0, 6))]
+    numbered = np.arange(data.size).reshape(data.shape)
+
+    def some_masked(block):
+        # Only the first chunk says so.
+        where = np.unravel_index(block, data.shape)
+        return np.ma.array(data[where], mask=mask[where]) if block[0, 0, 0] == 0 else data[where]
+
+    chunks = (3, 4, 4)
+    lying = da.from_array(numbered, chunks=chunks).map_blocks(
+        some_masked, dtype=dtype, meta=np.empty((0, 0, 0), dtype)
+    )
+    for source in (masked, da.from_array(masked, chunks=chunks), lying):
+        truth = expected
+        if source is lying:
+            truth = data.astype(expected.dtype)
+            truth[:3, :4] = expected[:3, :4]
+        for found, window in zip(read(source, windows, False, "", ""), windows, strict=True):
+            assert type(found) is np.ndarray
+            np.testing.assert_array_equal(found, truth[window])
+            layer = {}
+            pieces = pieces_of(source, window, layer, "piece")
+            if isinstance(source, da.Array):
+                graph = {**source.__dask_graph__(), **layer, "joined": (join, pieces)}
+                pieces = dask.get(graph, "joined")
+            found = join(pieces)
+            assert type(found) is np.ndarray
+            np.testing.assert_array_equal(found, truth[window])
+
+
+def test_plain_data_are_not_copied():
+    data = np.arange(6, dtype=np.uint16)
+    assert filled(data) is data

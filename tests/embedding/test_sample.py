@@ -1,8 +1,13 @@
 """A data set is sampled all over, reproducibly, and by its shape alone."""
 
+import math
+import tracemalloc
+from itertools import product
+
 import numpy as np
 import pytest
 
+from hyperspy_fewshot.embedding import sample as module
 from hyperspy_fewshot.embedding.sample import (
     embedded_blocks,
     is_whole,
@@ -12,6 +17,24 @@ from hyperspy_fewshot.embedding.sample import (
 from hyperspy_fewshot.grids.chips import ChipGrid
 from hyperspy_fewshot.grids.positions import PositionGrid
 from hyperspy_fewshot.grids.slices import shape_of
+
+
+def enumerated(grid, monkeypatch):
+    """The sample chosen from a list of all tiles."""
+    asked = []
+    monkeypatch.setattr(module, "tiles", lambda *given: asked.append(given) or tiles(*given))
+    module.sample_blocks(grid)
+    ((shape, sides, *numbers),) = asked
+    starts = [range(0, size, side) for size, side in zip(shape, sides, strict=True)]
+    pieces = [
+        tuple(slice(low, min(low + s, n)) for low, s, n in zip(corner, sides, shape, strict=True))
+        for corner in product(*starts)
+    ]
+    if not numbers:
+        return pieces
+    size = min(-(-grid.sample_size // math.prod(sides)), len(pieces))
+    chosen = np.random.default_rng(0).choice(len(pieces), size=size, replace=False)
+    return [pieces[i] for i in np.sort(chosen)]
 
 
 def covered(blocks, shape):
@@ -112,3 +135,30 @@ def test_tiles_cover_a_shape_once():
     found = tiles((3, 11, 7), (1, 4, 3))
     assert len(found) == 3 * 3 * 3
     assert (covered(found, (3, 11, 7)) == 1).all()
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        PositionGrid((9, 8), (20,)),
+        PositionGrid((300, 401), (20,)),
+        PositionGrid((3, 300, 401), (16, 16)),
+        PositionGrid((200_000,), (20,)),
+        ChipGrid((), (2000, 1501), 64, 16),
+        ChipGrid((5,), (700, 1501), 32, 8),
+        ChipGrid((), (2000, 1501), 64, 16, margin=40),
+        ChipGrid((2,), (90, 130), 16, 8, margin=9),
+    ],
+)
+def test_the_sample_is_chosen_from_all_tiles(grid, monkeypatch):
+    found = sample_blocks(grid)
+    assert found == enumerated(grid, monkeypatch)
+    assert all(isinstance(s.start, int) and isinstance(s.stop, int) for b in found for s in b)
+
+
+def test_the_tiles_of_a_huge_scan_are_not_listed():
+    tracemalloc.start()
+    blocks = sample_blocks(PositionGrid((15_000, 20_000), (32,)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(blocks) == 128 and peak < 1e6

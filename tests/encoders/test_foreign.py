@@ -5,6 +5,7 @@ import pickle
 import sys
 import threading
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -207,6 +208,27 @@ def test_weights_that_could_run_code_are_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+def test_damaged_weights_are_refused(name, tmp_path):
+    path, state = tmp_path / name, small_network().state_dict()
+    (save_file if path.suffix == ".safetensors" else torch.save)(state, path)
+    whole = path.read_bytes()
+    damaged = whole[:20] + b"\xff" * 30 + whole[50:]
+    for content in (b"", b"garbage" * 20, whole[: len(whole) // 2], bytes(len(whole)), damaged):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"'{name}' holds (no weights|more than weights)"):
+            get_encoder(small_network(), weights=path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=f"There is no file of weights .*{name}"):
+        get_encoder(small_network(), weights=path)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="'list.pth' holds list; a state dict is needed"):
+        get_encoder(small_network(), weights=tmp_path / "list.pth")
+
+
 def test_weights_have_to_fit_the_module(tmp_path):
     save_file(small_network(channels=3).state_dict(), tmp_path / "three.safetensors")
     with pytest.raises(RuntimeError, match="size mismatch for 0.weight"):
@@ -218,7 +240,9 @@ def files(tmp_path_factory):
     """One network as TorchScript and as exported program."""
     folder, module = tmp_path_factory.mktemp("files"), small_network(channels=3).eval()
     example = torch.zeros(2, 3, 10, 10)
-    with pytest.warns(DeprecationWarning):
+    with warnings.catch_warnings():
+        # Recent versions of torch warn of TorchScript.
+        warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.script(module).save(folder / "scripted.pt")
         torch.jit.trace(module, example).save(folder / "traced.pt")
     any_batch = ({0: torch.export.Dim("n")},)

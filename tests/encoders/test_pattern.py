@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ def assert_close(found, expected, part=1e-5):
     np.testing.assert_allclose(found, expected, rtol=0, atol=part * np.max(abs(expected)))
 
 
-@pytest.mark.parametrize("shape", [(48, 52), (7, 9), (64, 64), (100, 33)])
+@pytest.mark.parametrize(
+    "shape", [(48, 52), (7, 9), (64, 64), (100, 33), (16, 1024), (1, 500), (36, 1)]
+)
 def test_patterns_of_any_shape(encoder, shape):
     patterns = np.random.default_rng(0).poisson(20, (30, *shape)).astype(np.uint16)
     fitted = encoder.fit(patterns.astype(np.float32), kind="pattern")
@@ -33,6 +36,14 @@ def test_patterns_of_any_shape(encoder, shape):
     assert_close(fitted.encode(patterns.astype(">f8")), found)
     again = pickle.loads(pickle.dumps(fitted))
     assert again == fitted and again != encoder
+
+
+def test_what_was_set_is_handed_on_to_the_encoder_of_patterns(encoder):
+    given = {"dihedral": True, "batch_size": 7, "name": "mine", "kinds": ("pattern",)}
+    fitted = replace(encoder, **given).fit(np.ones((5, 8, 8), np.float32), kind="pattern")
+    assert type(fitted) is StemPatternEncoder
+    assert {name: getattr(fitted, name) for name in given} == given
+    assert fitted.digest == encoder.digest
 
 
 def test_single_and_constant_patterns_stay_finite(encoder):

@@ -57,7 +57,7 @@ def test_patterns_keep_reproduced_components(rng):
 def test_bins_patterns_to_64_pixels(rng):
     patterns = rng.poisson(5, (12, 130, 150)).astype(np.float32)
     fitted = get_encoder("pca").fit(patterns, kind="pattern")
-    # 150 px are binned by 3: 44 x 50, the last row from the remaining pixel.
+    # Both sides are binned by 3: 44 x 50, the last row from the remaining pixel.
     assert fitted.components.shape[0] == 44 * 50
     binned = np.stack(
         [

@@ -1,6 +1,7 @@
 """The dense encoder equals a slow one, wherever a chip lies and however the image is read."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import hyperspy.api as hs
@@ -306,9 +307,17 @@ def test_surroundings_beyond_the_margin_do_not_matter():
         assert_close(fitted.encode_field(wide), fitted.encode_field(inside))
 
 
-def test_augmented_copies_are_refused():
-    with pytest.raises(ValueError, match="'stem' encoder embeds chips inside the image, where rot"):
-        StemEncoder("stem", dihedral=True)
+def test_augmented_copies_of_chips_are_refused(encoder):
+    turning = replace(encoder, dihedral=True)
+    message = "'stem' encoder embeds chips inside the image, where rot.* False for images"
+    with pytest.raises(ValueError, match=message):
+        turning.fit([], kind="image")
+    signal = hs.signals.Signal2D(np.zeros((90, 80))).as_lazy()
+    signal.data = signal.data.map_blocks(lambda block: 1 / 0, dtype=float, meta=np.empty((0, 0)))
+    with pytest.raises(ValueError, match=message):
+        signal.fewshot_classify({"a": (10, 10), "b": (60, 60)}, encoder=turning)
+    with pytest.raises(ValueError, match=message):
+        signal.fewshot_embed(encoder=turning, chip_size=20)
 
 
 # Weights and digests.
@@ -419,7 +428,7 @@ def test_bad_and_masked_chips_are_left_out(rotated):
     image[50, 5] = np.nan
     mask = np.zeros(image.shape, bool)
     mask[:16, 100:] = True
-    with pytest.warns(UserWarning, match="queries hold NaN or infinite data"):
+    with pytest.warns(UserWarning, match="queries hold NaN, infinite or masked data"):
         result = hs.signals.Signal2D(image).fewshot_classify(
             support, navigation_mask=mask.T, **options
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from hyperspy_fewshot.grids.chip_size import lattice_period, measured_side, sample_windows
+from hyperspy_fewshot.grids.chip_size import lattice_period, limited, measured_side, sample_windows
 
 SHAPE = (260, 340)
 POSITIONS = {"a": [(60, 50), (200, 90)], "b": [(300, 210), (90, 200)]}
@@ -134,9 +134,11 @@ class TestSide:
     def test_is_64_pixels_without_lattice(self):
         assert measured_side(cut(np.zeros(SHAPE)), SHAPE) == 64
 
-    @pytest.mark.parametrize(("least", "side"), [(20, 5), (10, 4), (3, 3), (1, 1)])
-    def test_is_4_pixels_or_the_image_when_this_is_small(self, least, side):
-        assert measured_side([], (least, 50)) == side
+    @pytest.mark.parametrize(("least", "side"), [(68, 17), (40, 16), (16, 16), (10, 10), (1, 1)])
+    def test_is_16_pixels_or_the_image_when_this_is_small(self, least, side):
+        assert measured_side([], (least, 500)) == side
+        assert limited(1e300, (least, 500)) == side
+        assert limited(2.0, (least, 500)) == min(16, least)
 
 
 class TestClassify:
@@ -182,6 +184,18 @@ class TestClassify:
         support = {"a": hs.roi.RectangularROI(10, 10, 41, 41), "b": (300, 200)}
         with pytest.warns(UserWarning, match="With one example"):
             assert chip_size(lattice(12.0), support) == 31
+
+    def test_small_area_rois_do_not_make_millions_of_chips(self):
+        support = {"a": hs.roi.RectangularROI(10, 10, 13, 13), "b": (300, 200)}
+        with pytest.warns(UserWarning, match="With one example"):
+            assert chip_size(lattice(12.0), support) == 16
+
+    def test_a_size_that_is_given_may_be_smaller(self):
+        image = lattice(12.0)[:40, :50]
+        ready = {"a": [image[:5, :5], image[9:14, :5]], "b": [image[20:25, :5], image[30:35, :5]]}
+        assert chip_size(image, ready) == 5
+        near = {"a": [(5, 5), (30, 9)], "b": [(40, 30), (9, 30)]}
+        assert chip_size(image, near, chip_size=6) == 6
 
     def test_ready_chips_come_first(self):
         image = lattice(12.0)

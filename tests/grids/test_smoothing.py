@@ -179,9 +179,10 @@ def test_positions_without_counts_or_neighbours_stay_zero():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float64])
 def test_large_patterns_are_binned(dtype):
     data = np.random.default_rng(0).integers(0, 256, (2, 3, 70, 50)).astype(dtype)
-    expected = np.zeros((2, 3, 23, 16))
-    for y, x in np.ndindex(23, 16):
-        expected[..., y, x] = data[..., 3 * y : 3 * y + 3, 3 * x : 3 * x + 3].mean((-2, -1))
+    # Each axis by itself: 70 px by 3, 50 px by 2.
+    expected = np.zeros((2, 3, 23, 25))
+    for y, x in np.ndindex(23, 25):
+        expected[..., y, x] = data[..., 3 * y : 3 * y + 3, 2 * x : 2 * x + 2].mean((-2, -1))
     np.testing.assert_allclose(flatten(data, 2), expected.reshape(2, 3, -1), rtol=1e-6)
 
 
@@ -192,9 +193,13 @@ def test_small_patterns_and_spectra_are_not_binned():
     np.testing.assert_array_equal(flatten(spectra, 1), spectra)
 
 
-def test_patterns_are_compared_by_their_bins():
-    data = np.random.default_rng(0).random((3, 4, 70, 50)).astype(np.float32)
-    components = np.random.default_rng(1).normal(size=(23 * 16, 2)).astype(np.float32)
+@pytest.mark.parametrize(
+    ("shape", "bins"),
+    [((70, 50), 23 * 25), ((96, 96), 32 * 32), ((3, 100), 3 * 25), ((1, 500), 31), ((36, 1), 18)],
+)
+def test_patterns_are_compared_by_their_bins(shape, bins):
+    data = np.random.default_rng(0).random((3, 4, *shape)).astype(np.float32)
+    components = np.random.default_rng(1).normal(size=(bins, 2)).astype(np.float32)
     judged = judge(Smoothing(components, np.ones(2, np.float32), False), data, 2)
     np.testing.assert_allclose(judged[..., :2], flatten(data, 2) @ components, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(judged[..., 2], data.sum((-2, -1)), rtol=1e-5)

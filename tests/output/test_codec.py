@@ -1,5 +1,6 @@
 """What a file may hold, and nothing else, is built again from it."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,14 +59,46 @@ class TestRefused:
         with pytest.raises(TypeError, match="cannot be saved"):
             encode(value, {})
 
-    @pytest.mark.parametrize("name", ["Popen", "Encoder", "os.system"])
+    @pytest.mark.parametrize("name", ["Popen", "FooEncoder", "os.system", None, ["PCAEncoder"]])
     def test_classes_that_are_not_listed(self, name):
-        with pytest.raises(KeyError, match=name):
+        with pytest.raises(ValueError, match=f"{re.escape(repr(name))} that this version does not"):
             decode({"class": name, "state": {}}, {})
 
     def test_arrays_that_are_missing(self):
-        with pytest.raises(KeyError, match="array_0"):
+        with pytest.raises(ValueError, match="array_0"):
             decode({"array": "array_0", "dtype": "float32"}, {})
+
+    def test_arrays_of_another_type_than_is_declared(self):
+        # Each reference would be converted, and so copied.
+        with pytest.raises(ValueError, match="'array_0' is float64, 'float32' is declared"):
+            decode({"array": "array_0", "dtype": "float32"}, {"array_0": np.zeros(3)})
+
+    @pytest.mark.parametrize(
+        "plain", [{}, {"items": 1}, {"class": "Part"}, {"a": 1}, {"state": {}}]
+    )
+    def test_other_dictionaries(self, plain):
+        with pytest.raises(ValueError, match="is damaged"):
+            decode(plain, {})
+
+    @pytest.mark.parametrize(
+        ("change", "match"),
+        [
+            ({"more": 1}, "PCAEncoder differs in more"),
+            ({"scale": ...}, "PCAEncoder differs in scale"),
+            ({"scale": "1"}, "scale of PCAEncoder is str"),
+            ({"name": None}, "name of PCAEncoder is NoneType"),
+            ({"batch_size": True}, "batch_size of PCAEncoder is bool"),
+            ({"batch_size": 2.0}, "batch_size of PCAEncoder is float"),
+            ({"kinds": [1]}, "kinds of PCAEncoder is tuple"),
+            ({"components": [1, 2]}, "components of PCAEncoder is tuple"),
+        ],
+    )
+    def test_fields_that_are_missing_unknown_or_of_another_type(self, change, match):
+        plain = encode(get_encoder("pca"), {})
+        state = {**plain["state"], **change}
+        plain["state"] = {key: value for key, value in state.items() if value is not ...}
+        with pytest.raises(ValueError, match=match):
+            decode(plain, {})
 
 
 class TestForeignEncoders:

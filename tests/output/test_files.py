@@ -132,6 +132,7 @@ class TestRead:
         signal().save(path)
         with pytest.raises(ValueError, match=f"'{path.name}' holds no thing"):
             files.read(path, "thing")
+        path = path.with_stem("other")
         files.write(path, signal(), STATE, {})
         with pytest.raises(ValueError, match=f"'{path.name}' holds no few-shot result"):
             files.read(path, "few-shot result")
@@ -171,7 +172,7 @@ class TestMayWrite:
         assert all(files.may_write(path, answer, (path.suffix,)) for answer in (None, True, False))
 
     def test_a_file_that_exists(self, path, monkeypatch):
-        signal().save(path)
+        files.write(path, signal(), STATE, {})
         assert files.may_write(path, True, (path.suffix,))
         assert not files.may_write(path, False, (path.suffix,))
         for answer in ("y", "n"):

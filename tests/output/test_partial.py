@@ -1,12 +1,13 @@
 """Blocks are computed into a folder, each of them once, whatever interrupts it."""
 
 import json
+import os
+import shutil
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
-import zarr
 
 from hyperspy_fewshot.output.partial import compute_into, is_partial, partial_folder
 
@@ -54,14 +55,50 @@ class TestComputeInto:
         np.testing.assert_array_equal(compute_into(lazy, tmp_path, False).compute(), DATA)
         assert not seen
 
-    def test_a_block_that_was_not_finished_is_computed_again(self, computed, tmp_path):
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda content: content[:-16] + bytes(16),
+            lambda content: content[:40],
+            lambda content: b"",
+            lambda content: bytes(len(content)),
+            lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+        ],
+    )
+    def test_a_damaged_block_is_computed_again(self, damage, computed, tmp_path):
         lazy, seen, _ = computed
         compute_into(lazy, tmp_path, False)
-        zarr.open_array(tmp_path / "done", mode="r+")[1, 0, 0] = False
-        zarr.open_array(tmp_path / "values", mode="r+")[3:6, :4] = -1
+        block = tmp_path / "block-1-0-0"
+        block.write_bytes(damage(block.read_bytes()))
         seen.clear()
         np.testing.assert_array_equal(compute_into(lazy, tmp_path, False).compute(), DATA)
         assert seen == [(1, 0, 0)]
+
+    def test_a_block_in_the_place_of_another_is_computed_again(self, computed, tmp_path):
+        lazy, seen, _ = computed
+        compute_into(lazy, tmp_path, False)
+        shutil.copy(tmp_path / "block-0-0-0", tmp_path / "block-1-0-0")
+        seen.clear()
+        np.testing.assert_array_equal(compute_into(lazy, tmp_path, False).compute(), DATA)
+        assert seen == [(1, 0, 0)]
+
+    def test_a_block_that_is_damaged_before_it_is_read(self, computed, tmp_path):
+        found = compute_into(computed[0], tmp_path, False)
+        (tmp_path / "block-1-0-0").write_bytes(bytes(400))
+        with pytest.raises(ValueError, match=r"'block-1-0-0' in .* is damaged\. Save again"):
+            found.compute()
+
+    def test_a_block_counts_when_it_is_on_the_disk(self, computed, tmp_path, monkeypatch):
+        order, replace, fsync = [], os.replace, os.fsync
+        monkeypatch.setattr(os, "fsync", lambda handle: (order.append("flush"), fsync(handle)))
+        monkeypatch.setattr(os, "replace", lambda *pair: (order.append("name"), replace(*pair)))
+        compute_into(computed[0], tmp_path, False)
+        assert order == ["flush", "name"] * 9
+
+    def test_what_was_not_finished_is_cleared_away(self, computed, tmp_path):
+        (tmp_path / "block-0-0-0-abc.unfinished").write_bytes(b"half")
+        compute_into(computed[0], tmp_path, False)
+        assert all(file.suffix == "" for file in tmp_path.iterdir())
 
 
 class TestPartialFolder:
@@ -113,3 +150,38 @@ class TestPartialFolder:
             with pytest.raises(ValueError, match="Another process is writing to .*file.zspy"):
                 with partial_folder(tmp_path / "file.zspy", {}):
                     raise AssertionError("not reached")
+
+    @pytest.mark.parametrize("content", ["", "{", "[1]", "null", "\x00" * 30, '"data"'])
+    def test_a_damaged_manifest(self, content, tmp_path):
+        folder = tmp_path / "file.zspy.partial"
+        folder.mkdir()
+        (folder / "manifest.json").write_text(content)
+        with pytest.raises(
+            ValueError, match="file.zspy.partial' cannot be resumed.*Delete the fol"
+        ):
+            with partial_folder(tmp_path / "file.zspy", {"data": "1"}):
+                raise AssertionError("not reached")
+        assert (folder / "manifest.json").read_text() == content
+
+    @pytest.mark.parametrize("name", ["notes.txt", "block-1-0.dm4", "block-0/raw.dm4", "values/0"])
+    def test_of_a_user_is_left_alone(self, name, tmp_path):
+        mine = tmp_path / "file.zspy.partial" / name
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
+        with pytest.raises(ValueError, match="which is no part of an interrupted computation"):
+            with partial_folder(tmp_path / "file.zspy", {"data": "1"}):
+                raise AssertionError("not reached")
+        assert mine.read_text() == "mine"
+        assert not (tmp_path / "file.zspy.partial" / "lock").exists()
+
+    def test_a_file_in_its_place(self, tmp_path):
+        (tmp_path / "file.zspy.partial").write_text("mine")
+        with pytest.raises(ValueError, match="which is no part of an interrupted computation"):
+            with partial_folder(tmp_path / "file.zspy", {"data": "1"}):
+                raise AssertionError("not reached")
+        assert (tmp_path / "file.zspy.partial").read_text() == "mine"
+
+    def test_what_is_put_there_meanwhile_stays(self, tmp_path):
+        with partial_folder(tmp_path / "file.zspy", {"data": "1"}) as folder:
+            (folder / "notes.txt").write_text("mine")
+        assert [entry.name for entry in folder.iterdir()] == ["notes.txt"]

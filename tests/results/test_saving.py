@@ -17,7 +17,7 @@ import pytest
 
 from hyperspy_fewshot import EmbeddingMap, FewShotResult, SupportSet, embed
 from hyperspy_fewshot.output import files, partial
-from hyperspy_fewshot.results import embedding_map
+from hyperspy_fewshot.results import embedding_map, storage
 
 pytestmark = pytest.mark.filterwarnings("ignore:With one example a class:UserWarning")
 
@@ -307,6 +307,202 @@ class TestResumed:
         assert list(manifests[0]) == ["data", "support", "settings", "versions", "blocks"]
 
 
+class TestWhatIsNotOurs:
+    """Neither what another program wrote is replaced, nor what the data come from."""
+
+    @pytest.fixture(params=["hspy", "zspy", "text", "folder", "folder of text", "empty folder"])
+    def mine(self, request, tmp_path, scenes):
+        """A file or folder of a user, and how to tell that it is still as it was."""
+        kind = request.param
+        path = tmp_path / (
+            "result.zspy" if "folder of" in kind or kind == "zspy" else "result.hspy"
+        )
+        if kind in ("hspy", "zspy"):
+            scenes.image().save(path)
+        elif kind == "text":
+            path.write_text("mine")
+        else:
+            path.mkdir()
+            if kind != "empty folder":
+                (path / "raw.dm4").write_text("mine")
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        before = {file: file.read_bytes() for file in files if file.is_file()}
+
+        def is_untouched():
+            return path.exists() and all(f.read_bytes() == held for f, held in before.items())
+
+        return path, is_untouched
+
+    @pytest.mark.parametrize("lazy", [False, True])
+    @pytest.mark.parametrize("overwrite", [None, True])
+    def test_it_is_not_replaced(self, mine, lazy, overwrite, classify, scenes, monkeypatch):
+        path, is_untouched = mine
+        monkeypatch.setattr("builtins.input", lambda question: "y")
+        signal, counts = scenes.counting(scenes.spectra(), (3, 3, 30))
+        result = classify(signal, lazy_output=lazy)
+        counts.clear()
+        with pytest.raises(
+            ValueError, match=f"'{path.name}' exists and is no file of hyperspy_few"
+        ):
+            result.save(path, overwrite=overwrite)
+        assert is_untouched() and not counts
+        assert os.listdir(path.parent) == [path.name]
+        result.save(path, overwrite=False)
+        assert is_untouched() and result.labels._lazy == lazy
+
+    def test_nor_when_it_was_put_there_while_the_result_was_computed(
+        self, tmp_path, failing, classify
+    ):
+        path, result = tmp_path / "result.hspy", classify()
+        compute, written = partial.compute_into, failing(0)
+
+        def put(*arguments, **options):
+            path.write_text("mine")
+            return compute(*arguments, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(storage, "compute_into", put)
+            with pytest.raises(ValueError, match="exists and is no file of hyperspy_fewshot"):
+                result.save(path)
+        assert path.read_text() == "mine"
+        path.unlink()
+        blocks = len(written)
+        result.save(path)
+        assert len(written) == blocks
+
+    def test_a_file_of_a_user_in_a_folder_of_ours(self, scenes, tmp_path):
+        path = tmp_path / "result.zspy"
+        scenes.made("spectra").save(path)
+        (path / ".DS_Store").write_bytes(b"")
+        scenes.made("spectra").save(path, overwrite=True)
+        (path / "notes.txt").write_text("mine")
+        with pytest.raises(ValueError, match="exists and is no file of hyperspy_fewshot"):
+            scenes.made("spectra").save(path, overwrite=True)
+        assert (path / "notes.txt").read_text() == "mine"
+
+    @pytest.mark.parametrize("suffix", [".hspy", ".zspy"])
+    @pytest.mark.parametrize("lazy", [False, True])
+    def test_the_data_are_not_replaced(self, suffix, lazy, classify, scenes, tmp_path):
+        path = tmp_path / f"scan{suffix}"
+        scenes.spectra().save(path)
+        signal = hs.load(path, lazy=lazy)
+        result = classify(signal, lazy_output=None)
+        (tmp_path / "link").symlink_to(tmp_path)
+        for given in (path, tmp_path / "link" / path.name):
+            with pytest.raises(
+                ValueError, match=f"'{path.name}' is the file that the data come fr"
+            ):
+                result.save(given, overwrite=True)
+        if suffix == ".zspy":
+            with pytest.raises(
+                ValueError, match=f"'{path.name}' is the file that the data come fr"
+            ):
+                result.embedding_map.save(path, overwrite=True)
+        np.testing.assert_array_equal(hs.load(path).data, scenes.spectra().data)
+
+    def test_a_loaded_result_replaces_its_own_file(self, path, scenes):
+        scenes.made("spectra").save(path)
+        FewShotResult.load(path).save(path, overwrite=True)
+        assert_same(FewShotResult.load(path), scenes.made("spectra"))
+
+    def test_a_folder_of_a_user_with_the_name_of_ours(self, classify, tmp_path):
+        mine = tmp_path / "result.hspy.partial" / "notes.txt"
+        mine.parent.mkdir()
+        mine.write_text("mine")
+        with pytest.raises(ValueError, match="partial' holds 'notes.txt', which is no part"):
+            classify().save(tmp_path / "result.hspy")
+        classify().compute().save(tmp_path / "result.hspy")
+        assert mine.read_text() == "mine"
+
+
+class TestAxesWithExpressions:
+    """HyperSpy evaluates the expression of an axis: files hold its values instead."""
+
+    @pytest.fixture
+    def signal(self, scenes):
+        signal = scenes.spectra()
+        x = {"expression": "a * x ** 2 + 3", "a": 0.5, "size": 7, "navigate": True, "units": "nm"}
+        y = {"size": 6, "scale": 2.0, "navigate": True, "units": "nm"}
+        energy = {"expression": "b / (x + 2)", "b": 90.0, "size": 30, "units": "eV"}
+        # Array order is (y, x, energy); the scene has (6, 7, 30).
+        return hs.signals.Signal1D(signal.data, axes=[y, x, {**energy, "navigate": False}])
+
+    def test_results_and_maps_are_saved_with_values(self, signal, path, classify, tmp_path):
+        result = classify(signal, lazy_output=False)
+        result.save(path)
+        result.embedding_map.save(tmp_path / "map.zspy")
+        loaded = FewShotResult.load(path)
+        again = EmbeddingMap.load(tmp_path / "map.zspy", signal=signal).classify(SUPPORT)
+        for found in (loaded, again):
+            assert_same(found, result)
+        expected = signal.axes_manager.navigation_axes[0].axis
+        for labels in (loaded.labels, hs.load(path), loaded.labels_at_pixels()):
+            axis = labels.axes_manager[0]
+            assert (type(axis).__name__, axis.units) == ("DataAxis", "nm")
+            np.testing.assert_array_equal(axis.axis, expected)
+        np.testing.assert_array_equal(
+            loaded.domain.signal_axes[0].axis, signal.axes_manager[-1].axis
+        )
+        np.testing.assert_array_equal(
+            classify(signal, support=loaded, encoder=None, context=None).compute().labels.data,
+            result.labels.data,
+        )
+
+    def test_of_an_image(self, scenes, path):
+        image = scenes.image()
+        axes = [
+            {"expression": "x ** 2 / 9", "size": size, "navigate": False, "units": "nm"}
+            for size in image.data.shape
+        ]
+        signal = hs.signals.Signal2D(image.data, axes=axes)
+        made = signal.fewshot_classify(scenes.image_support, **scenes.image_settings)
+        made.save(path)
+        assert_same(FewShotResult.load(path), made)
+
+
+class TestMetadata:
+    def test_hyperspy_and_we_load_the_same(self, path, classify, scenes):
+        signal = scenes.spectra()
+        signal.original_metadata.add_dictionary(
+            {
+                "list": [1, "a", None],
+                "words": ["a", "Größe"],
+                "empty": [],
+                "numbers": np.arange(3),
+                "flag": True,
+                "nested": {"deep": {"er": (1.5, 2.5)}},
+                "nothing": None,
+            }
+        )
+        classify(signal).save(path)
+        ours, theirs = FewShotResult.load(path).labels, hs.load(path)
+        found, expected = (s.original_metadata.as_dictionary() for s in (ours, theirs))
+        np.testing.assert_equal(found, expected)
+        found, expected = (s.metadata.as_dictionary() for s in (ours, theirs))
+        del expected["FewShot"]["_saved"]
+        # HyperSpy notes that it has loaded the file.
+        del found["General"]["FileIO"], expected["General"]["FileIO"]
+        np.testing.assert_equal(found, expected)
+        for name in ("folder", "filename", "extension"):
+            one, other = (s.tmp_parameters.get_item(name) for s in (ours, theirs))
+            assert one == other
+
+    def test_objects_are_left_out(self, path, classify, scenes):
+        signal = scenes.spectra()
+        ragged = np.empty(2, object)
+        ragged[:] = [np.arange(2), np.arange(3)]
+        for name, value in (("signal", scenes.image()), ("ragged", ragged), ("kept", "text")):
+            signal.original_metadata.set_item(f"node.{name}", value)
+            signal.metadata.set_item(f"Sample.{name}", value)
+        signal.original_metadata.set_item("_datetime_date", "datetime.date(2000, 1, 1)")
+        result = classify(signal)
+        result.save(path)
+        loaded = FewShotResult.load(path).labels
+        assert loaded.original_metadata.as_dictionary() == {"node": {"kept": "text"}}
+        assert loaded.metadata.Sample.as_dictionary() == {"kept": "text"}
+        assert isinstance(result.labels.original_metadata.node.signal, hs.signals.BaseSignal)
+
+
 class TestEmbeddingMap:
     SETTINGS = {"encoder": "pca", "context": 1}
 
@@ -335,6 +531,8 @@ class TestEmbeddingMap:
         np.testing.assert_array_equal(result.labels.data, expected.labels.data)
         # Only the chunks of the six examples.
         assert len(counts) <= 6
+        with pytest.raises(ValueError, match="'map.zspy' is the file that the data come from"):
+            found.save(tmp_path / "map.zspy", overwrite=True)
 
     def test_only_the_missing_blocks_are_computed(self, scenes, in_pieces, tmp_path, failing):
         path, signal = tmp_path / "map.zspy", scenes.lazily(scenes.image((2,)))
@@ -396,14 +594,20 @@ class TestEmbeddingMap:
         other.save(tmp_path / "map.zspy", overwrite=True)
         assert EmbeddingMap.load(tmp_path / "map.zspy").recipe.sha256 == other.recipe.sha256
 
-    def test_a_lazily_loaded_one_can_replace_its_own_file(self, scenes, tmp_path):
+    def test_a_lazily_loaded_one_does_not_replace_its_own_file(self, scenes, tmp_path):
         found = scenes.made("image").embedding_map
         found.save(tmp_path / "map.zspy")
         lazy = EmbeddingMap.load(tmp_path / "map.zspy", lazy=True)
-        lazy.save(tmp_path / "map.zspy", overwrite=True)
-        again = EmbeddingMap.load(tmp_path / "map.zspy")
-        np.testing.assert_array_equal(again.embeddings.data, found.embeddings.data)
-        np.testing.assert_array_equal(again.guide.data, found.guide.data)
+        result = lazy.classify(scenes.image_support)
+        for one in (lazy, result):
+            with pytest.raises(ValueError, match="'map.zspy' is the file that the data come from"):
+                one.save(tmp_path / "map.zspy", overwrite=True)
+        lazy.save(tmp_path / "other.zspy")
+        for name in ("map.zspy", "other.zspy"):
+            again = EmbeddingMap.load(tmp_path / name)
+            np.testing.assert_array_equal(again.embeddings.data, found.embeddings.data)
+            np.testing.assert_array_equal(again.guide.data, found.guide.data)
+        again.save(tmp_path / "other.zspy", overwrite=True)
 
     def test_a_result_is_no_map_and_a_map_is_no_result(self, scenes, tmp_path):
         scenes.made("spectra").save(tmp_path / "result.zspy")
@@ -468,10 +672,10 @@ data.fewshot_classify({support}, encoder="pca", context=1).save("result.zspy")
 def test_processes_that_were_killed_and_interrupted(tmp_path, classify, failing, scenes, expected):
     scenes.spectra().save(tmp_path / "scan.zspy")
     (tmp_path / "script.py").write_text(SCRIPT.replace("{support}", repr(SUPPORT)))
-    done = tmp_path / "result.zspy.partial" / "done"
+    folder = tmp_path / "result.zspy.partial"
 
     def count():
-        return sum(file.suffix != ".partial" for file in done.glob("[0-9]*"))
+        return sum(file.suffix == "" for file in folder.glob("block-*"))
 
     for kill, threads in ((signals_of_the_system.SIGKILL, 1), (signals_of_the_system.SIGINT, 2)):
         process = subprocess.Popen(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hyperspy_fewshot import FewShotResult, SupportSet, embed
-from hyperspy_fewshot.results import embedding_map
+from hyperspy_fewshot.embedding.source import DataSource
+from hyperspy_fewshot.results import embedding_map, shots
 
 pytestmark = pytest.mark.filterwarnings("ignore:With one example a class:UserWarning")
 
@@ -288,10 +289,14 @@ class TestErrors:
         signal.data[5, 6] = np.nan
         with pytest.warns(UserWarning, match="1 of 42 queries hold NaN"):
             result = signal.fewshot_classify(scenes.scan_support, encoder="pca", context=1)
-        with pytest.raises(ValueError, match="example of class 'b' lies on NaN or infinite data"):
+        with pytest.raises(
+            ValueError, match="example of class 'b' lies on NaN, infinite or masked data"
+        ):
             result.update({"b": (6, 5)})
         # The example that failed is not taken for known.
-        with pytest.raises(ValueError, match="example of class 'b' lies on NaN or infinite data"):
+        with pytest.raises(
+            ValueError, match="example of class 'b' lies on NaN, infinite or masked data"
+        ):
             result.update({"b": (6, 5)})
 
 
@@ -312,3 +317,44 @@ def test_mixed_forms_share_one_map(scenes):
         for example in examples[1:]:
             one_by_one = one_by_one.update({name: example})
     np.testing.assert_array_equal(one_by_one.labels.data, at_once.labels.data)
+
+
+class TestMemory:
+    """Many examples are read a few at a time."""
+
+    @pytest.mark.parametrize("lazy", [False, True])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_batches_change_nothing(self, kind, lazy, scenes, monkeypatch):
+        make, support, settings = scenes.kinds[kind]
+        signal = scenes.lazily(make()) if lazy else make()
+        embedded = signal.fewshot_embed(**settings)
+        axes = embedded.domain.axes
+        rng = np.random.default_rng(0)
+        many = [tuple(int(rng.integers(axis.size)) for axis in axes) for _ in range(12)]
+        support = {**support, "many": many + many[3:5]}
+        expected = embedded.classify(support).compute()
+        embedded.known.clear()
+        reads = []
+        read = DataSource.read
+
+        def noting(source, windows, *given):
+            parts = read(source, windows, *given)
+            reads.append(sum(part.size for part in parts))
+            return parts
+
+        monkeypatch.setattr(DataSource, "read", noting)
+        item = signal.data[(0,) * len(axes)].size if kind not in ("image", "stack") else 1
+        context = settings.get("context", 8) ** min(2, len(axes))
+        monkeypatch.setattr(shots, "_BATCH_BYTES", 3 * 8 * item * context)
+        found = embedded.classify(support).compute()
+        assert len(reads) > 2 and max(reads) <= 3 * item * context
+        np.testing.assert_array_equal(found.labels.data, expected.labels.data)
+        np.testing.assert_allclose(found.probabilities.data, expected.probabilities.data, atol=1e-5)
+
+    def test_an_example_given_many_times_is_read_once(self, scenes, in_pieces):
+        encoder = scenes.CountingEncoder()
+        embedded = scenes.spectra().fewshot_embed(encoder=encoder, context=1)
+        before = encoder.count
+        result = embedded.classify({"a": [(0, 0)] * 300, "b": [(6, 1)] * 300})
+        assert encoder.count - before == 2
+        assert np.isnan(result.classifier.leave_one_out)

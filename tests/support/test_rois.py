@@ -38,11 +38,48 @@ def test_coordinates_on_other_axes():
         (20, "index 20 lies outside axis 'x', which has 20 points .ints are pixel indices"),
         (-21, "index -21 lies outside axis 'x'"),
         (9.0, "9 nm lies outside axis 'x', which goes from -2 to 7.5 nm .ints are pixel"),
+        (1e300, r"1e\+300 nm lies outside axis 'x'"),
+        (-np.inf, "-inf nm lies outside axis 'x'"),
+        (np.nan, "nan nm lies outside axis 'x'"),
+        (np.float32(np.inf), "inf nm lies outside axis 'x'"),
+        (10**400, "index 10+ lies outside axis 'x'"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_coordinates_outside(value, message):
     with pytest.raises(ValueError, match=message):
         rois.index_of(value, axis_of(**UNIFORM))
+
+
+@pytest.mark.parametrize("units", ["", " ", None, hs.signals.Signal1D([1]).axes_manager[0].units])
+def test_axes_without_units(units):
+    assert rois.units_of(axis_of(units=units)) == ""
+    assert rois.units_of(axis_of(**UNIFORM)) == "nm"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [1e300, np.inf, -np.inf, np.nan, -1e101])
+def test_rois_far_out_have_no_bounds(value):
+    for wrong in (
+        roi.CircleROI(1.0, 2.0, abs(value)),
+        roi.CircleROI(value, 2.0, 3.0),
+        roi.PolygonROI([(0, 0), (value, 0), (0, 8)]),
+        roi.Point2DROI(1.0, value),
+        roi.Point1DROI(value),
+    ):
+        assert not rois.has_bounds(wrong)
+    assert rois.has_bounds(roi.CircleROI(1.0, 2.0, 3.0))
+    assert rois.has_bounds(roi.CircleROI(1e99, 2.0, 1e99, 4.0))
+    assert rois.has_bounds(roi.PolygonROI([(0, 0), (6, 0), (0, 8)]))
+
+
+@pytest.mark.filterwarnings("error")
+def test_areas_in_pixels():
+    axes = axis_of(scale=0.5), axis_of(scale=-2.0)
+    assert rois.area_in_pixels(roi.RectangularROI(0, 0, 3, 4), axes) == pytest.approx(12)
+    assert rois.area_in_pixels(roi.CircleROI(0, 0, 3, 1), axes) == pytest.approx(8 * np.pi)
+    assert rois.area_in_pixels(roi.PolygonROI([(0, 0), (4, 0), (0, 6)]), axes) == pytest.approx(12)
+    assert rois.area_in_pixels(roi.CircleROI(0, 0, 1e99), axes) > 1e197
 
 
 def test_names_of_axes():
@@ -80,19 +117,3 @@ def test_an_roi_that_is_still_to_be_drawn_is_not_defined():
     assert not rois.is_defined(roi.PolygonROI([]))
     assert rois.is_defined(roi.CircleROI(1.0, 2.0, 3.0))
     assert rois.is_defined(roi.PolygonROI([(0, 0), (6, 0), (0, 8)]))
-
-
-def test_a_border_through_pixel_centres_does_not_depend_on_rounding():
-    x, y = axis_of(scale=0.1, size=20), axis_of(scale=0.1, size=20)
-    # 3 * 0.1 is more than 0.3, and 7 * 0.1 more than 0.7.
-    square = roi.RectangularROI(0.3, 0.3, 0.7, 0.7)
-    found = rois.pixels_inside(square, (x, y), np.arange(20), np.arange(20))
-    np.testing.assert_array_equal(np.unique(found), [3, 4, 5, 6])
-    circle = roi.CircleROI(0.5, 0.5, 0.2)
-    found = rois.pixels_inside(circle, (x, y), np.arange(20), np.arange(20))
-    assert {(5, 3), (5, 7), (3, 5), (7, 5)} <= set(map(tuple, found.tolist()))
-
-
-def test_two_dimensions_on_a_line_scan():
-    with pytest.raises(ValueError, match="CircleROI has two dimensions, .* use SpanROI"):
-        rois.positions_inside(roi.CircleROI(1.0, 2.0, 3.0), (axis_of(),))

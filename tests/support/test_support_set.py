@@ -181,6 +181,8 @@ def test_a_class_without_examples_is_removed():
         ({"a": 2}, IndexError, "Class 'a' has 2 examples, none with index 2"),
         ({"a": -3}, IndexError, "Class 'a' has 2 examples, none with index -3"),
         ({"a": [0, 5]}, IndexError, "none with index 5"),
+        ({"a": 1.0}, TypeError, "removed by their index, an integer; got .*1.0"),
+        ({"a": "b"}, TypeError, "removed by their index, an integer; got .*'b'"),
     ],
 )
 def test_there_is_nothing_to_remove(remove, error, message):
