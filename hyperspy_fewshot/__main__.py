@@ -108,6 +108,7 @@ def _classify(
     begin = time.perf_counter()
     result = specimen.signal.fewshot_classify(support, **settings)
     print(f"Classified in {time.perf_counter() - begin:.1f} s.\n\n{result.statistics}\n")
+    _print_fractions(specimen, result)
     _print_accuracy(specimen, result.labels_at_pixels().data)
     figure = Figure(figsize=(7.5, 5.5), layout="constrained")
     result.plot(figure.add_subplot())
@@ -115,6 +116,18 @@ def _classify(
     result.save(path.with_suffix(".hspy"), overwrite=True)
     print(f"Written: {path}.png and {path}.hspy")
     return result
+
+
+def _print_fractions(specimen: "Specimen", result: "FewShotResult") -> None:
+    """Compare fractions and intervals with the truth of a specimen where it is known."""
+    known = (specimen.truth >= 0).sum()
+    rows = result.statistics.to_dict()
+    print("True fractions, where the truth is known, and the intervals found:")
+    for k, name in enumerate(specimen.class_names):
+        truth = (specimen.truth == k).sum() / known
+        low, high = rows[name]["fraction_low"], rows[name]["fraction_high"]
+        holds = "inside" if low <= truth <= high else "outside"
+        print(f"  {name:16}{100 * truth:6.1f} %, {holds} {100 * low:.1f} - {100 * high:.1f} %")
 
 
 def _print_accuracy(specimen: "Specimen", labels) -> None:

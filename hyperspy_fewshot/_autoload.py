@@ -224,7 +224,7 @@ def fewshot_classify(
     ... )
     >>> result.labels
     <LabelMap, title: Few-shot labels of Synthetic HAADF of SrTiO3 on Ge, dimensions: (|37, 37)>
-    >>> statistics = result.statistics  # class, count, fraction, area, regions, confidence
+    >>> statistics = result.statistics  # class, count, fraction with its interval, area, regions
     >>> axes = result.plot()
     """
     from hyperspy_fewshot.classification import classify

@@ -2,10 +2,11 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import softmax
 
 from hyperspy_fewshot.decision.calibration import FALLBACK_TEMPERATURE
@@ -14,13 +15,15 @@ from hyperspy_fewshot.decision.rejection import (
     class_prototypes,
     rejection_thresholds,
 )
-from hyperspy_fewshot.decision.ridge import feature_weights, fit_ridge, kernel_scores
+from hyperspy_fewshot.decision.ridge import feature_weights, fit_ridge, kernel_values
 from hyperspy_fewshot.decision.vectors import TINY, l2_normalise
 from hyperspy_fewshot.labels import MASKED, REJECTED
 
 # Queries that are classified at once, which bounds the memory. Half or twice as many take about the
 # same time.
 _BATCH = 4096
+# Range of the temperature, as a logarithm, in which doubt rises to this share of the highest.
+_WIDEST, _MOST_DOUBT = 12.0, 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,12 @@ class FewShotClassifier:
         Value that is appended to a centred embedding before it is compared with the landmarks.
     weights
         Weights of the numbers of a centred embedding for the scores, shape (d,). None: equal.
+    shots
+        Number of shots of each class, as far as they do not share most of their data.
+    without_shots
+        Coefficients without one of the shots each, shape (J, m, K).
+    variance_shares
+        Weight of each of them in the jackknife estimate of a variance, shape (J,).
     reject
         Rejection as it was asked for: True, False or a significance level.
     recipe
@@ -79,6 +88,9 @@ class FewShotClassifier:
     landmarks: np.ndarray = field(repr=False)
     coefficients: np.ndarray = field(repr=False)
     bias: float
+    shots: tuple[int, ...]
+    without_shots: np.ndarray = field(repr=False)
+    variance_shares: np.ndarray = field(repr=False)
     weights: np.ndarray | None = field(default=None, repr=False)
     reject: bool | float = True
     recipe: Any = field(default=None, repr=False)
@@ -93,6 +105,7 @@ class FewShotClassifier:
         *,
         centre: np.ndarray | None = None,
         feature_groups: tuple[int, ...] | None = None,
+        resemblance: float = -1.0,
         reject: bool | float = True,
         recipe: Any = None,
     ) -> "FewShotClassifier":
@@ -114,9 +127,12 @@ class FewShotClassifier:
         feature_groups
             Lengths of the groups of numbers that an embedding joins. Each group is weighted by how
             well it separates the shots. None: one group.
+        resemblance
+            Least resemblance of embeddings of one class, from the scatter of the data. With the
+            default rejection no threshold is lower, unless the shots of the class are.
         reject
-            True: thresholds at a significance level of 0.001; a float: at this level; False: no
-            rejection.
+            True: thresholds at a significance level of 0.001, and from `resemblance`; a float: at
+            this level; False: no rejection.
         recipe
             How the data were prepared; stored as it is.
 
@@ -141,7 +157,9 @@ class FewShotClassifier:
         weighted = centred if weights is None else centred * weights
         ridge = fit_ridge(weighted, shots, shot_classes)
         prototypes = class_prototypes(units, shots, shot_classes)
-        thresholds = rejection_thresholds(units, shots, shot_classes, prototypes, reject)
+        thresholds = rejection_thresholds(
+            units, shots, shot_classes, prototypes, reject, resemblance
+        )
         leave_one_out = ridge.left_out.accuracy()
         if np.isnan(leave_one_out):
             warnings.warn(
@@ -161,10 +179,18 @@ class FewShotClassifier:
             landmarks=ridge.landmarks,
             coefficients=ridge.coefficients,
             bias=ridge.bias,
+            shots=tuple(np.bincount(shot_classes).tolist()),
+            without_shots=ridge.without_shots,
+            variance_shares=ridge.variance_shares,
             weights=None if weights is None else weights.astype(np.float32),
             reject=reject,
             recipe=recipe,
         )
+
+    @property
+    def rejects(self) -> bool:
+        """Whether queries can be rejected."""
+        return bool(np.isfinite(self.thresholds).any())
 
     def check_reject(self, reject: bool | float) -> None:
         """Refuse a `reject` that differs from that of this classifier; True is the default."""
@@ -194,6 +220,62 @@ class FewShotClassifier:
         """
         return _in_batches(self._classify, embeddings)
 
+    def spread(self, sample: np.ndarray) -> np.ndarray:
+        """Estimate how much the fraction of each class depends on the choice of its shots.
+
+        Parameters
+        ----------
+        sample
+            Embeddings of a sample of the data set, shape (n, d), finite.
+
+        Returns
+        -------
+        numpy.ndarray
+            Standard deviations of the fractions (K,) by the jackknife. Of a class of one shot the
+            choice is not included.
+        """
+        values, k = self._sample_values(sample), len(self.class_names)
+
+        def fractions(coefficients: np.ndarray) -> np.ndarray:
+            best = (values @ coefficients).argmax(axis=1)
+            return np.bincount(best, minlength=k) / len(best)
+
+        changes = [fractions(without) for without in self.without_shots]
+        changes = np.reshape(changes, (-1, k)) - fractions(self.coefficients)
+        return np.sqrt(self.variance_shares @ changes**2)
+
+    def tempered(self, sample: np.ndarray) -> Self:
+        """Return the classifier with confidence as low as it depends on the choice of the shots.
+
+        The temperature is raised until the mean of 1 less the highest probability is no lower than
+        the share of the queries whose class would change with other shots, by the jackknife.
+
+        Parameters
+        ----------
+        sample
+            Embeddings of a sample of the data set, shape (n, d), finite.
+        """
+        values = self._sample_values(sample)
+        scores = values @ self.coefficients
+        best = scores.argmax(axis=1)
+        changed = [((values @ c).argmax(axis=1) != best).mean() for c in self.without_shots]
+        target = float(self.variance_shares @ np.array(changed))
+        target = min(target, _MOST_DOUBT * (1 - 1 / scores.shape[1]))
+
+        def lack(log_temperature: float) -> float:
+            probabilities = softmax(scores / np.exp(log_temperature), axis=1)
+            return target - 1 + float(probabilities.max(axis=1).mean())
+
+        low = np.log(self.temperature)
+        if lack(low) <= 0:
+            return self
+        return replace(self, temperature=float(np.exp(brentq(lack, low, low + _WIDEST, xtol=1e-3))))
+
+    def _sample_values(self, sample: np.ndarray) -> np.ndarray:
+        """Compare some embeddings of a sample with the landmarks, shape (n, m)."""
+        centred = sample[:: max(1, -(-len(sample) // _BATCH))] - self.centre
+        return kernel_values(centred, np.square(centred), self.landmarks, self.bias, self.weights)
+
     def _classify(self, rows: np.ndarray) -> np.ndarray:
         """Probabilities, label and confidence of embeddings (n, d)."""
         scores, resemblance = self._judge(rows)
@@ -216,10 +298,8 @@ class FewShotClassifier:
             # Without the weights: a query of no class may differ in features that do not separate
             # the classes.
             lengths = np.maximum(np.sqrt(squares.sum(axis=1, keepdims=True)), TINY)
-            scores = kernel_scores(
-                centred, squares, self.landmarks, self.coefficients, self.bias, self.weights
-            )
-            return scores, centred @ self.prototypes.T / lengths
+            values = kernel_values(centred, squares, self.landmarks, self.bias, self.weights)
+            return values @ self.coefficients, centred @ self.prototypes.T / lengths
 
 
 def _in_batches(function: Callable[[np.ndarray], np.ndarray], embeddings: np.ndarray) -> np.ndarray:

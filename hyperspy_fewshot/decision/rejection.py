@@ -34,15 +34,19 @@ def rejection_thresholds(
     shot_classes: np.ndarray,
     prototypes: np.ndarray,
     reject: bool | float,
+    resemblance: float = -1.0,
 ) -> np.ndarray:
     """Compute the least resemblance to every class, shape (K,); -inf without rejection.
 
-    A threshold is the prediction bound of `_prediction_bounds`. It is lowered where more than 5 %
+    A threshold is the prediction bound of `_prediction_bounds`. Without a level it is at least
+    `resemblance`, which needs no second shot. It is lowered where more than 5 %
     of the embeddings of the class itself (or the level, if that is higher) would not reach it.
     """
     if not reject:
         return np.full(len(prototypes), -np.inf)
     bounds = _prediction_bounds(units, shots, shot_classes, reject)
+    if reject is True:
+        bounds = np.maximum(bounds, resemblance)
     fraction = max(_MOST_REJECTED_SHOTS, DEFAULT_LEVEL if reject is True else reject)
     classes = shot_classes[shots]
     own = (units * prototypes[classes]).sum(axis=1)

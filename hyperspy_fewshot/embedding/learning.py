@@ -7,6 +7,7 @@ import numpy as np
 
 from hyperspy_fewshot.embedding.blocks import block_sides, embed_windows
 from hyperspy_fewshot.embedding.context import CONTEXTS, choose_context
+from hyperspy_fewshot.embedding.neighbours import resemblance_within_classes
 from hyperspy_fewshot.embedding.recipe import Part, Recipe
 from hyperspy_fewshot.embedding.sample import embedded_blocks, is_whole, sample_blocks
 from hyperspy_fewshot.embedding.source import DataSource
@@ -29,6 +30,8 @@ class SampleEmbeddings:
     ----------
     embeddings
         Those that are finite, float32, shape (n, d).
+    blocks
+        The same, not only finite ones, in contiguous blocks (*block, d).
     whole
         Embeddings and guide values of all queries, as
         :func:`~hyperspy_fewshot.embedding.blocks.embed_all` gives them, where
@@ -36,6 +39,7 @@ class SampleEmbeddings:
     """
 
     embeddings: np.ndarray
+    blocks: list[np.ndarray]
     whole: np.ndarray | None
 
 
@@ -118,7 +122,8 @@ def learn(
     size, groups = found.embeddings.shape[1], fitted.feature_groups
     part = replace(part, encoder=fitted, size=size, groups=groups)
     centre = found.embeddings.mean(axis=0, dtype=np.float64)
-    return replace(recipe, parts=(part,), centre=centre), found
+    resemblance = resemblance_within_classes(found.blocks, centre, grid)
+    return replace(recipe, parts=(part,), centre=centre, resemblance=resemblance), found
 
 
 def embed_sample(
@@ -210,10 +215,13 @@ def _embed_sample(
     # Where all of the sample is masked, embeddings have no length.
     known = np.isfinite(embeddings).all(axis=1) & (embeddings.shape[1] > 0)
     embeddings = embeddings[known]
+    d = embeddings.shape[1]
+    contiguous = [part[..., :d] for part in packed if part.shape[-1] == size]
     whole = None
     if is_whole(grid, sample.blocks):
         whole = np.full((*grid.shape, size), np.nan, np.float32)
         for part, block in zip(packed, blocks, strict=True):
             # A block without a single embedding holds guide values only.
             whole[(*block, slice(size - part.shape[-1], None))] = part
-    return SampleEmbeddings(embeddings, whole)
+        contiguous = [whole[..., :d]]
+    return SampleEmbeddings(embeddings, contiguous, whole)

@@ -57,11 +57,15 @@ class Recipe:
     signal_axis
         First value, scale and units of the signal axis, which data that reuse
         the recipe must share; of images scale and units only.
+    resemblance
+        Least cosine between embeddings of one class, seen from the centre; -1
+        if it is not known.
     """
 
     parts: tuple[Part, ...]
     centre: np.ndarray = field(repr=False)
     signal_axis: tuple[Any, ...]
+    resemblance: float = -1.0
 
     @property
     def grid(self) -> Grid:

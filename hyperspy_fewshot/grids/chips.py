@@ -51,6 +51,7 @@ class ChipGrid:
     n_whole = 0
     sample_size = _SAMPLE_SIZE
     is_slow = False
+    mixes = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,6 +67,11 @@ class ChipGrid:
     def side(self) -> int:
         """Side of a chip [px]."""
         return self.chip_size
+
+    @property
+    def reach(self) -> int:
+        """Cells, along each axis, up to which a chip covers the centres of others."""
+        return self.chip_size // (2 * self.stride)
 
     @property
     def overlap(self) -> float:

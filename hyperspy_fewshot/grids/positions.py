@@ -52,6 +52,7 @@ class PositionGrid:
 
     stride = 1
     n_guides = 0
+    mixes = False
     sample_size = _SAMPLE_SIZE
 
     @property
@@ -80,6 +81,11 @@ class PositionGrid:
     def side(self) -> int:
         """Side of the square of positions that inform a label."""
         return self.context
+
+    @property
+    def reach(self) -> int:
+        """Positions, along each axis, up to which a pooled position covers others."""
+        return self.context // 2
 
     @property
     def overlap(self) -> float:

@@ -42,6 +42,11 @@ class Grid(Protocol):
         Side of the square of data around a location that informs its label.
     context
         Side of the square of positions that are pooled; 1 pools nothing.
+    mixes
+        Whether queries may hold several classes, as chips across a boundary do
+        and the shots do not show.
+    reach
+        Cells, along each axis of a map, up to which a query covers others.
     overlap
         Number of neighbouring labels that rest on the same data.
     n_guides
@@ -63,6 +68,8 @@ class Grid(Protocol):
     stride: int
     side: int
     context: int
+    mixes: bool
+    reach: int
     overlap: float
     n_guides: int
     n_whole: int

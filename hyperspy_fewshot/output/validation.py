@@ -62,6 +62,7 @@ def check_classifier(classifier: Any) -> None:
     check_finite("prototypes", classifier.prototypes, (count, d))
     check_finite("landmarks", classifier.landmarks, (None, d + 1))
     check_finite("coefficients", classifier.coefficients, (len(classifier.landmarks), count))
+    _check_jackknife(classifier)
     if classifier.weights is not None:
         check_finite("weights", classifier.weights, (d,))
     check_shape("thresholds", classifier.thresholds, (count,))
@@ -73,6 +74,16 @@ def check_classifier(classifier: Any) -> None:
     checked_reject(classifier.reject)
 
 
+def _check_jackknife(classifier: FewShotClassifier) -> None:
+    count = len(classifier.class_names)
+    shots = classifier.shots
+    require(len(shots) == count and min(shots) > 0, f"the numbers of shots are {shots}")
+    shape = (len(classifier.variance_shares), len(classifier.landmarks), count)
+    check_finite("variance_shares", classifier.variance_shares, (None,))
+    require((classifier.variance_shares >= 0).all(), "a variance is negative")
+    check_finite("without_shots", classifier.without_shots, shape)
+
+
 def check_recipe(recipe: Any) -> None:
     """Refuse a recipe whose parts do not fit together."""
     require(isinstance(recipe, Recipe) and recipe.parts, "it holds no recipe")
@@ -80,6 +91,7 @@ def check_recipe(recipe: Any) -> None:
     axis, count = recipe.signal_axis, 3 if recipe.grid.kind == "spectrum" else 2
     numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in axis[:-1])
     require(len(axis) == count and numbers and isinstance(axis[-1], str), f"signal_axis is {axis}")
+    require(-1 <= recipe.resemblance <= 1, f"the resemblance is {recipe.resemblance}")
     for part in recipe.parts:
         _check_grid(part.grid)
         same = (part.grid.kind, part.grid.nav_shape, part.grid.signal_shape, part.grid.stride)

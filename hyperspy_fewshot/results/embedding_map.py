@@ -12,6 +12,7 @@ from hyperspy.signal import BaseSignal
 from hyperspy.signals import LazySignal1D
 
 from hyperspy_fewshot.decision.classifier import FewShotClassifier, checked_reject
+from hyperspy_fewshot.decision.covering import accept_covered
 from hyperspy_fewshot.embedding.blocks import block_sides, embed_all
 from hyperspy_fewshot.embedding.computing import compute
 from hyperspy_fewshot.embedding.fingerprint import fingerprint
@@ -208,9 +209,12 @@ class EmbeddingMap:
             support.class_names,
             centre=self.recipe.centre,
             feature_groups=self.recipe.feature_groups,
+            resemblance=self.recipe.resemblance,
             reject=reject,
             recipe=self.recipe,
         )
+        if self.recipe.grid.mixes:
+            classifier = classifier.tempered(self.sample)
         return self._result(classifier, support, False, show_progressbar)
 
     def _check_recipe(self, classifier: FewShotClassifier, reject: bool | float) -> None:
@@ -229,22 +233,48 @@ class EmbeddingMap:
         transferred: bool,
         show_progressbar: bool | None,
     ) -> FewShotResult:
-        embeddings = self.embeddings.data
-        k = len(classifier.class_names)
-        if isinstance(embeddings, da.Array):
-            # The blocks need the decision alone, not the recipe.
-            predictions = embeddings.map_blocks(
-                replace(classifier, recipe=None).predict,
-                chunks=(*embeddings.chunks[:-1], (k + 2,)),
-                dtype=np.float32,
-                meta=np.empty((0,) * embeddings.ndim, np.float32),
-            )
-        else:
-            predictions = classifier.predict(embeddings)
+        predictions = self.predict(classifier)
         result = FewShotResult.build(
             predictions, classifier, support, self.domain, self.signal, self, transferred
         )
+        result.spread = classifier.spread(self.sample)
         return result if self._lazy else result.compute(show_progressbar)
+
+    def predict(self, classifier: FewShotClassifier) -> np.ndarray | da.Array:
+        """Classify all queries, as :meth:`FewShotClassifier.predict` does one by one.
+
+        A rejected query that an accepted one covers is given the class that it
+        resembles most: it lies at a boundary, and is not unknown.
+
+        Parameters
+        ----------
+        classifier
+            Made with the recipe of this map.
+
+        Returns
+        -------
+        numpy.ndarray or dask.array.Array
+            Shape (*grid.shape, K + 2): probabilities, label, confidence.
+        """
+        embeddings, grid = self.embeddings.data, self.recipe.grid
+        reach = grid.reach if classifier.rejects else 0
+        first = max(0, len(grid.shape) - 2)
+        depth = {axis: reach for axis in range(first, len(grid.shape))}
+        if not isinstance(embeddings, da.Array):
+            return accept_covered(classifier.predict(embeddings), depth)
+        # The blocks need the decision alone, not the recipe.
+        meta = np.empty((0,) * embeddings.ndim, np.float32)
+        predictions = embeddings.map_blocks(
+            replace(classifier, recipe=None).predict,
+            chunks=(*embeddings.chunks[:-1], (len(classifier.class_names) + 2,)),
+            dtype=np.float32,
+            meta=meta,
+        )
+        if not reach:
+            return predictions
+        return predictions.map_overlap(
+            accept_covered, depth=depth, boundary="none", meta=meta, reach=depth
+        )
 
     def save(self, path: str | Path, overwrite: bool | None = None) -> None:
         """Write the embeddings, the recipe and the embedded support examples to one file.

@@ -54,6 +54,9 @@ class FewShotResult:
         lies.
     packed
         What a lazy result is computed from; None once it is computed.
+    spread
+        Standard deviation of the fraction of every class over the choice of
+        the shots, shape (K,).
     """
 
     labels: BaseSignal
@@ -66,6 +69,7 @@ class FewShotResult:
     embedding_map: Any = None
     transferred: bool = False
     packed: da.Array | None = None
+    spread: np.ndarray | None = None
     _statistics: Statistics | None = field(default=None, init=False)
 
     @classmethod
@@ -187,7 +191,7 @@ class FewShotResult:
         """
         if self._lazy and not self.embedding_map._lazy:
             # The map was computed since this result was built.
-            self.make_eager(self.classifier.predict(self.embedding_map.embeddings.data))
+            self.make_eager(self.embedding_map.predict(self.classifier))
         elif self._lazy:
             keep = self.embedding_map.is_kept
             (packed,) = self.embedding_map.compute_with(
@@ -219,9 +223,11 @@ class FewShotResult:
         scale, units = output_axes.area_unit(self.domain)
         return label_statistics(
             labels,
-            self.confidence.data,
+            self.probabilities.data,
             self.class_names,
             cell_areas=areas,
+            spread=self.spread,
+            shots=self.classifier.shots,
             area_scale=scale,
             units=units,
             overlap=self.domain.grid.overlap,

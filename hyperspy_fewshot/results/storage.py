@@ -26,7 +26,9 @@ from hyperspy_fewshot.support.domain import Domain
 from hyperspy_fewshot.support.support_set import SupportSet
 
 _RESULT, _MAP = "few-shot result", "embedding map"
-_OF_RESULT = ("probabilities", "confidence", "classifier", "axes", "transferred", "support")
+_OF_RESULT = (
+    "probabilities", "confidence", "classifier", "axes", "transferred", "support", "spread",
+)  # fmt: skip
 _OF_MAP = ("recipe", "axes", "sample", "guide", "mask", "known", "fingerprint")
 
 
@@ -79,6 +81,7 @@ def _write_result(result: Any, path: Path) -> None:
         "classifier": result.classifier,
         "axes": result.domain.axis_dictionaries,
         "transferred": result.transferred,
+        "spread": result.spread,
         "support": result.support.as_json(arrays),
     }
     files.write(path, result.labels, {_RESULT: state}, arrays)
@@ -104,6 +107,7 @@ def load_result(path: str | Path) -> dict[str, Any]:
         validation.require(isinstance(transferred, bool) and same, "the support set is another one")
         labels.metadata.set_item("FewShot.class_names", list(names))
         class_axes = [class_axis(len(names)), *axes]
+        validation.check_finite("spread", state["spread"], (len(names),))
         return {
             "labels": labels,
             "probabilities": _signal(state["probabilities"], class_axes, "Few-shot probabilities"),
@@ -112,6 +116,7 @@ def load_result(path: str | Path) -> dict[str, Any]:
             "support": support,
             "domain": domain,
             "transferred": transferred,
+            "spread": state["spread"],
         }
 
 

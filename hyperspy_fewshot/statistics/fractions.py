@@ -4,18 +4,18 @@ import numpy as np
 from scipy import ndimage
 
 from hyperspy_fewshot.labels import MASKED, REJECTED
+from hyperspy_fewshot.statistics.intervals import fraction_intervals
 from hyperspy_fewshot.statistics.table import Statistics
-
-# Half-width of a 95 % interval of the normal distribution, in standard deviations.
-_HALF_WIDTH = 1.96
 
 
 def label_statistics(
     labels: np.ndarray,
-    confidence: np.ndarray,
+    probabilities: np.ndarray,
     class_names: tuple[str, ...],
     *,
     cell_areas: np.ndarray,
+    spread: np.ndarray | None = None,
+    shots: tuple[int, ...] | None = None,
     area_scale: float = 1.0,
     units: str = "px²",
     overlap: float = 1.0,
@@ -23,71 +23,53 @@ def label_statistics(
 ) -> Statistics:
     """Compute the statistics of a label map.
 
-    `labels` and `confidence`, shape (*nav, *map), are as in a result: -1 rejected, -2 masked, both
-    of confidence NaN. A cell of the map covers `cell_areas` pixels, shape `map`, each of which has
-    the area `area_scale` in `units`. `overlap` is the number of neighbouring labels that depend on
-    the same data. The first `frames` axes run over the frames of a stack, each of which then has
-    statistics of its own.
-
-    Notes
-    -----
-    The interval of a class is ``fraction ± 1.96 s`` with ``s² = overlap * sum(a² p (1 - p)) /
-    (sum a)²``. The sum runs over the labels of all classes; a is the area of a label and p the
-    probability that it belongs to the class: its confidence c, or (1 - c) / (K - 1) if it has
-    the label of another class. The errors of labels that share no data are assumed to be
-    independent. Errors that all labels have in common, such as a class that is missing in the
-    support set, are not included.
+    `labels`, shape (*nav, *map), and `probabilities`, shape (K, *nav, *map), are as in a result: -1
+    rejected, -2 masked. A cell of the map covers `cell_areas` pixels, shape `map`, each of which has
+    the area `area_scale` in `units`. `spread`, shape (K,), is the standard deviation of the fractions
+    over the choice of the shots, and `shots` their number for each class. `overlap` is the number of
+    neighbouring labels that depend on the same data. The first `frames` axes run over the frames of a
+    stack, each of which then has statistics of its own. For the intervals see
+    :func:`~hyperspy_fewshot.statistics.intervals.fraction_intervals`.
     """
     areas = np.broadcast_to(cell_areas, labels.shape).astype(float)
     total = areas[labels != MASKED].sum() or np.nan
-    half_widths = _half_widths(labels, confidence, areas, len(class_names), overlap) / total
+    n_map = min(2, labels.ndim - frames)
+    parts = fraction_intervals(labels, probabilities, areas, spread, overlap, n_map)
     rows = {}
     names = {**dict(enumerate(class_names)), REJECTED: "rejected", MASKED: "masked"}
     for label, name in names.items():
         here = labels == label
         count, area = int(here.sum()), float(areas[here].sum())
-        fraction = area / total if label != MASKED else np.nan
-        low = high = mean_confidence = np.nan
-        if label >= 0:
-            low = max(fraction - half_widths[label], 0.0)
-            high = min(fraction + half_widths[label], 1.0)
-            mean_confidence = confidence[here].mean() if count else np.nan
         regions = count_regions(here, frames)
+        is_class = label >= 0
         rows[name] = {
             "count": count,
-            "fraction": float(fraction),
-            "fraction_low": float(low),
-            "fraction_high": float(high),
+            "fraction": float(area / total) if label != MASKED else np.nan,
+            "fraction_low": float(parts["low"][label]) if is_class else np.nan,
+            "fraction_high": float(parts["high"][label]) if is_class else np.nan,
             "area": area * area_scale,
             "regions": regions,
             "region_area": area * area_scale / regions if regions else 0.0,
-            "confidence": float(mean_confidence),
+            "confidence": float(probabilities[label][here].mean())
+            if is_class and count
+            else np.nan,
+            "shots": int(shots[label]) if is_class and shots is not None else 0,
         }
+    explained = {
+        name: {key: float(values[k]) for key, values in parts.items()}
+        for k, name in enumerate(class_names)
+    }
     options = {
-        "cell_areas": cell_areas, "area_scale": area_scale, "units": units, "overlap": overlap,
+        "cell_areas": cell_areas, "spread": spread, "shots": shots, "area_scale": area_scale,
+        "units": units, "overlap": overlap,
     }  # fmt: skip
     of_frames = {
-        index: label_statistics(labels[index], confidence[index], class_names, **options)
+        index: label_statistics(
+            labels[index], probabilities[(slice(None), *index)], class_names, **options
+        )
         for index in (np.ndindex(labels.shape[:frames]) if frames else ())
     }
-    return Statistics(rows, units, of_frames)
-
-
-def _half_widths(
-    labels: np.ndarray, confidence: np.ndarray, areas: np.ndarray, n_classes: int, overlap: float
-) -> np.ndarray:
-    """Half-widths of the intervals of the areas of all classes, shape (K,)."""
-    classified = labels >= 0
-    own = confidence[classified]
-    other = (1 - own) / max(n_classes - 1, 1)
-    # Sums of the variances of the areas, by the class of the label, if p is `own` or `other`. A
-    # label adds to the variance of its own class and to those of all others.
-    of_own, of_others = (
-        np.bincount(labels[classified], areas[classified] ** 2 * p * (1 - p), n_classes)
-        for p in (own, other)
-    )
-    summed = of_own + of_others @ (1 - np.eye(n_classes))
-    return _HALF_WIDTH * np.sqrt(overlap * summed)
+    return Statistics(rows, units, of_frames, explained)
 
 
 def count_regions(mask: np.ndarray, frames: int = 0) -> int:

@@ -2,6 +2,7 @@
 
 import pickle
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,8 +54,9 @@ def test_a_query_below_all_thresholds_is_rejected():
     thresholds, prototypes = np.array([0.9, 0.2]), np.eye(2, 3)
     landmarks, coefficients = np.eye(2, 4), np.eye(2)
     made = FewShotClassifier(
-        ("a", "b"), np.zeros(3), prototypes, 0.1, thresholds, 1.0, landmarks, coefficients, 0.0
-    )
+        ("a", "b"), np.zeros(3), prototypes, 0.1, thresholds, 1.0, landmarks, coefficients, 0.0,
+        (1, 1), np.empty((0, 2, 2)), np.empty(0),
+    )  # fmt: skip
     queries = np.array([unit(v) for v in ([1, 0, 0.1], [0.7, 0.3, 1], [0.7, 0.1, 1], [0, 0, 1])])
     np.testing.assert_array_equal(labels_of(made, queries), [0, 0, REJECTED, REJECTED])
 
@@ -312,3 +314,53 @@ def test_support_or_centre_that_is_not_finite(fit, bad):
 def test_support_sets_that_cannot_be_fitted(fit, classes, options, message):
     with pytest.raises(ValueError, match=message):
         fit(np.random.default_rng(0).normal(size=(4, 3)), classes, **options)
+
+
+# How much depends on the choice of the shots.
+
+
+def test_spread_is_that_of_the_jackknife(fit, uneven):
+    embeddings, shots, classes, centre = uneven
+    sample = np.random.default_rng(4).normal(1, 2, (300, 6)).astype(np.float32)
+    classifier = fit(embeddings, classes, shots, centre=centre, reject=False)
+    counts = np.bincount(classes)
+    assert classifier.shots == tuple(counts)
+
+    def fractions(coefficients):
+        scores = np.array(
+            [
+                FewShotClassifier.scores(replace(classifier, coefficients=coefficients), x)
+                for x in sample
+            ]
+        )
+        return np.bincount(scores.argmax(axis=1), minlength=len(counts)) / len(sample)
+
+    whole = fractions(classifier.coefficients)
+    changes = np.array([fractions(c) - whole for c in classifier.without_shots])
+    expected = np.sqrt((classifier.variance_shares[:, None] * changes**2).sum(axis=0))
+    np.testing.assert_allclose(classifier.spread(sample), expected, atol=1e-6)
+    assert expected.max() > 0
+
+
+def test_confidence_is_lowered_to_what_depends_on_the_shots(fit, uneven):
+    embeddings, shots, classes, centre = uneven
+    sample = np.random.default_rng(4).normal(1, 2, (300, 6)).astype(np.float32)
+    classifier = fit(embeddings, classes, shots, centre=centre, reject=False)
+    best = classifier.scores(sample).argmax(axis=1)
+    others = [replace(classifier, coefficients=c).scores(sample) for c in classifier.without_shots]
+    changed = [(scores.argmax(axis=1) != best).mean() for scores in others]
+    target = min((classifier.variance_shares * changed).sum(), 0.95 * 2 / 3)
+    sure = replace(classifier, temperature=1e-3)
+    found = sure.tempered(sample)
+    doubt = 1 - found.predict(sample)[:, :3].max(axis=1).mean()
+    assert doubt == pytest.approx(target, abs=2e-3)
+    np.testing.assert_array_equal(found.scores(sample), sure.scores(sample))
+    unsure = replace(classifier, temperature=100.0)
+    assert unsure.tempered(sample) is unsure
+
+
+def test_one_shot_a_class_has_no_spread(clusters):
+    with pytest.warns(UserWarning, match="With one example"):
+        classifier = clusters(0).fit(1)
+    assert classifier.shots == (1, 1, 1)
+    np.testing.assert_array_equal(classifier.spread(clusters(0).draw(0, 50)), 0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hyperspy_fewshot.decision.ridge import feature_weights, fit_ridge, kernel_scores
+from hyperspy_fewshot.decision.ridge import feature_weights, fit_ridge, kernel_values
 
 
 def unit(vector):
@@ -53,8 +53,8 @@ def fitted(uneven):
 
 
 def scores_of(ridge, queries, weights=None):
-    fitted = ridge.landmarks, ridge.coefficients, ridge.bias
-    return kernel_scores(queries, queries**2, *fitted, weights)
+    values = kernel_values(queries, queries**2, ridge.landmarks, ridge.bias, weights)
+    return values @ ridge.coefficients
 
 
 def test_scores_and_bias(fitted):
@@ -74,6 +74,29 @@ def test_scores_of_left_out_shots(fitted):
         np.testing.assert_allclose(found.scores[here], naive.left_out(shot), atol=1e-9)
         assert set(found.classes[here]) == {naive.classes[shot]}
         np.testing.assert_allclose(found.weights[here], 1 / here.sum())
+
+
+def test_refits_without_one_shot_each(fitted):
+    ridge, naive = fitted
+    queries = np.random.default_rng(3).normal(size=(20, 6))
+    values = kernel_values(queries, queries**2, ridge.landmarks, ridge.bias, None)
+    found = np.array([values @ coefficients for coefficients in ridge.without_shots])
+    expected = np.array([naive.scores(queries, without=shot) for shot in naive.judged])
+    # In any order.
+    distance = np.abs(found[:, None] - expected[None]).max(axis=(2, 3))
+    assert sorted(distance.argmin(axis=1)) == list(range(len(naive.judged)))
+    assert distance.min(axis=1).max() < 1e-5
+    counts = [list(naive.classes).count(naive.classes[shot]) for shot in naive.judged]
+    np.testing.assert_allclose(
+        sorted(ridge.variance_shares), sorted((n - 1) / n for n in counts), rtol=1e-6
+    )
+
+
+def test_at_most_twelve_shots_of_a_class_are_left_out():
+    rng = np.random.default_rng(0)
+    ridge = fit_ridge(rng.normal(size=(33, 4)), np.arange(33), np.array([0] * 30 + [1, 1, 1]))
+    assert len(ridge.without_shots) == len(ridge.variance_shares) == 10 + 3
+    np.testing.assert_allclose(ridge.variance_shares, [29 / 10] * 10 + [2 / 3] * 3, rtol=1e-6)
 
 
 def test_weights_scale_the_queries_before_normalisation(fitted):

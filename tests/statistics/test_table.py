@@ -19,6 +19,7 @@ def row(count, fraction, low=np.nan, high=np.nan, confidence=np.nan):
         "regions": 5,
         "region_area": 0.62 * count,
         "confidence": confidence,
+        "shots": 3,
     }
 
 
@@ -52,6 +53,28 @@ def test_text(table):
     assert cells(lines[6]) == ["masked", "3", "9.3", "5", "1.86"]
     assert len({len(line) for line in lines}) == 1
     assert repr(table) == str(table)
+
+
+def test_a_class_of_one_shot_says_so(table):
+    table.rows["matrix"]["shots"] = 1
+    assert "55.1 - 65.8 %, one shot" in str(table).splitlines()[2]
+    assert "one shot" not in str(table).splitlines()[3]
+
+
+def test_explanation():
+    parts = {
+        "matrix": {"fraction": 0.604, "of_labels": 0.0123},
+        "void": {"fraction": 0.0, "of_labels": 0.1},
+    }
+    explained = Statistics({}, "px²", parts=parts).explain()
+    lines = str(explained).splitlines()
+    assert cells(lines[0]) == ["[%]", "fraction", "of labels"]
+    assert cells(lines[2]) == ["matrix", "60.40", "1.23"]
+    assert cells(lines[3]) == ["void", "0.00", "10.00"]
+    assert repr(explained) == str(explained)
+    assert explained._repr_html_().count("<tr>") == 3
+    explained.to_dict()["matrix"]["fraction"] = 5
+    assert explained.to_dict() == parts
 
 
 def test_long_names_are_not_truncated():
