@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from errno import ENOSPC
@@ -30,6 +31,8 @@ _NODE = "FewShot._saved"
 _KEPT = ("General", "Acquisition_instrument", "Sample", "FewShot")
 # How often a folder is read again that was replaced in the meantime.
 _TRIES = 100
+# How long to wait before a file is taken for one that is not ours [s].
+_PAUSE = 0.02
 
 
 class FileError(ValueError):
@@ -78,8 +81,10 @@ def check_ours(path: Path) -> None:
     before = None
     while os.path.lexists(path) and not _is_ours(path):
         # Another process may have moved it aside just then.
-        if _identity(path) != before:
-            before = _identity(path)
+        now = _identity(path)
+        if now is None or now != before:
+            before = now
+            time.sleep(_PAUSE)
             continue
         raise FileError(
             f"{path.name!r} exists and is no file of hyperspy_fewshot, so that it is not replaced, "
@@ -183,13 +188,14 @@ def read(
         raise Unreadable("is replaced by another process again and again.")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is replaced; None if there is none."""
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is replaced, or moved and put back; None if there is none."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    # The number of a file that was deleted may be that of the next one.
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _read(

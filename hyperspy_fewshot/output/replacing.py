@@ -92,7 +92,7 @@ def _private_folder(path: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         lock = FileLock(folder / _LOCK)
         # Another process may have taken the folder for one that was left behind.
-        with suppress(FileNotFoundError, Timeout):
+        with suppress(FileNotFoundError, FileExistsError, Timeout):
             lock.acquire(timeout=1)
         if lock.is_locked and (folder / _LOCK).exists():
             break
