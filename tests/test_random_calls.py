@@ -230,7 +230,7 @@ def outcome(call, lazy):
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     derandomize=True,
     deadline=None,
     database=None,
