@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from hyperspy_fewshot.decision.classifier import FewShotClassifier
 from hyperspy_fewshot.embedding.recipe import Recipe
 from hyperspy_fewshot.encoders import get_encoder
 from hyperspy_fewshot.grids.protocol import Grid
+from hyperspy_fewshot.output.files import source_of
 from hyperspy_fewshot.support.rois import axis_name, step
 
 # How many signals of a list are shown.
@@ -156,12 +156,8 @@ def shapes(signal: BaseSignal) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def file_name(signal: BaseSignal) -> str:
     """Name of the file that a signal was loaded from; empty if it was not loaded."""
-    for first in ("original_", ""):
-        keys = (f"{first}{key}" for key in ("folder", "filename", "extension"))
-        folder, name, suffix = (signal.tmp_parameters.get_item(k, default="") for k in keys)
-        if name:
-            return repr(str(Path(folder) / f"{name}{suffix}"))
-    return ""
+    found = source_of(signal)
+    return repr(str(found[0])) if found else ""
 
 
 def signal_axis(signal: BaseSignal, kind: str) -> tuple[Any, ...]:

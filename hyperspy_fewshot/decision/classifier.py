@@ -234,14 +234,10 @@ class FewShotClassifier:
             Standard deviations of the fractions (K,) by the jackknife. Of a class of one shot the
             choice is not included.
         """
-        values, k = self._sample_values(sample), len(self.class_names)
-
-        def fractions(coefficients: np.ndarray) -> np.ndarray:
-            best = (values @ coefficients).argmax(axis=1)
-            return np.bincount(best, minlength=k) / len(best)
-
-        changes = [fractions(without) for without in self.without_shots]
-        changes = np.reshape(changes, (-1, k)) - fractions(self.coefficients)
+        scores, best = self._jackknife(sample)
+        counts = [np.bincount(found, minlength=scores.shape[1]) for found in best]
+        changes = np.reshape(counts, (-1, scores.shape[1])) / len(scores)
+        changes -= np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]) / len(scores)
         return np.sqrt(self.variance_shares @ changes**2)
 
     def tempered(self, sample: np.ndarray) -> Self:
@@ -255,11 +251,9 @@ class FewShotClassifier:
         sample
             Embeddings of a sample of the data set, shape (n, d), finite.
         """
-        values = self._sample_values(sample)
-        scores = values @ self.coefficients
-        best = scores.argmax(axis=1)
-        changed = [((values @ c).argmax(axis=1) != best).mean() for c in self.without_shots]
-        target = float(self.variance_shares @ np.array(changed))
+        scores, best = self._jackknife(sample)
+        changed = (best != scores.argmax(axis=1)).mean(axis=1)
+        target = float(self.variance_shares @ changed)
         target = min(target, _MOST_DOUBT * (1 - 1 / scores.shape[1]))
 
         def lack(log_temperature: float) -> float:
@@ -271,10 +265,13 @@ class FewShotClassifier:
             return self
         return replace(self, temperature=float(np.exp(brentq(lack, low, low + _WIDEST, xtol=1e-3))))
 
-    def _sample_values(self, sample: np.ndarray) -> np.ndarray:
-        """Compare some embeddings of a sample with the landmarks, shape (n, m)."""
+    def _jackknife(self, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (n, K) of some of a sample, and its best classes without one shot each (J, n)."""
         centred = sample[:: max(1, -(-len(sample) // _BATCH))] - self.centre
-        return kernel_values(centred, np.square(centred), self.landmarks, self.bias, self.weights)
+        squares = np.square(centred)
+        values = kernel_values(centred, squares, self.landmarks, self.bias, self.weights)
+        best = [(values @ without).argmax(axis=1) for without in self.without_shots]
+        return values @ self.coefficients, np.reshape(best, (-1, len(values)))
 
     def _classify(self, rows: np.ndarray) -> np.ndarray:
         """Probabilities, label and confidence of embeddings (n, d)."""
