@@ -2,7 +2,6 @@
 
 import warnings
 
-import dask.array as da
 import hyperspy.api as hs
 import numpy as np
 import pytest
@@ -299,45 +298,17 @@ class TestMethod:
         assert_labels_are_true(result, truth)
 
 
-class CountingEncoder:
-    """Mean and spread of every item; counts the items it is given."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self, items):
-        self.count += len(items)
-        flat = items.reshape(len(items), -1).astype(np.float32)
-        return np.stack([flat.mean(1), flat.std(1), np.abs(np.diff(flat)).mean(1)], axis=1)
-
-
-def counting(array, chunks):
-    """A dask array that counts how often each chunk is computed, and its counts."""
-    counts = {}
-
-    def read(block, block_info=None):
-        if block_info:
-            place = tuple(block_info[0]["chunk-location"])
-            counts[place] = counts.get(place, 0) + 1
-        return block
-
-    lazy = da.from_array(array, chunks=chunks).map_blocks(
-        read, dtype=array.dtype, meta=np.empty((0,) * array.ndim, array.dtype)
-    )
-    counts.clear()
-    return lazy, counts
-
-
 class TestLaziness:
-    def lazy_image(self):
+    @pytest.fixture
+    def lazy_image(self, scenes):
         signal, _ = fringes(shape=(150, 170))
-        lazy = signal.as_lazy()
-        lazy.data, counts = counting(signal.data, (60, 50))
-        return lazy, counts
+        return scenes.counting(signal, (60, 50))
 
-    def test_encoder_sees_support_and_sample_before_compute_and_every_query_once_after(self):
-        lazy, _ = self.lazy_image()
-        encoder = CountingEncoder()
+    def test_encoder_sees_support_and_sample_before_compute_and_every_query_once_after(
+        self, lazy_image, scenes
+    ):
+        lazy, _ = lazy_image
+        encoder = scenes.CountingEncoder()
         result = lazy.fewshot_classify(IMAGE_SUPPORT, chip_size=16, stride=2, encoder=encoder)
         queries = result.labels.data.size
         assert queries == 75 * 85
@@ -350,17 +321,17 @@ class TestLaziness:
         assert sum(result.fractions.values()) <= 1
         assert encoder.count == before + queries
 
-    def test_one_pass_reads_every_chunk_once(self):
-        lazy, counts = self.lazy_image()
+    def test_one_pass_reads_every_chunk_once(self, lazy_image):
+        lazy, counts = lazy_image
         result = lazy.fewshot_classify(IMAGE_SUPPORT, **CHIPS, stride=2)
         counts.clear()
         result.compute()
         assert counts == {(i, j): 1 for i in range(3) for j in range(4)}
 
-    def test_only_chunks_of_support_and_sample_are_read_before_compute(self):
+    def test_only_chunks_of_support_and_sample_are_read_before_compute(self, scenes):
         rng = np.random.default_rng(0)
-        lazy = hs.signals.Signal1D(rng.poisson(5.0, (300, 310, 6))).as_lazy()
-        lazy.data, counts = counting(lazy.data.compute(), (10, 10, 6))
+        signal = hs.signals.Signal1D(rng.poisson(5.0, (300, 310, 6)))
+        lazy, counts = scenes.counting(signal, (10, 10, 6))
         support = {"a": [(0, 0), (20, 20)], "b": [(300, 5), (200, 290)]}
         result = lazy.fewshot_classify(support, context=1)
         assert len(counts) < 30 * 31 / 2
@@ -769,15 +740,16 @@ class TestUseAgain:
             again = signal.fewshot_classify(FewShotResult.load(tmp_path / f"{kind}.hspy"))
             np.testing.assert_array_equal(again.labels.data, first.labels.data)
 
-    def test_a_foreign_encoder_is_not_in_the_file(self, tmp_path):
+    def test_a_foreign_encoder_is_not_in_the_file(self, tmp_path, scenes):
         signal, _ = fringes()
-        first = signal.fewshot_classify(IMAGE_SUPPORT, chip_size=16, encoder=CountingEncoder())
+        encoder = scenes.CountingEncoder()
+        first = signal.fewshot_classify(IMAGE_SUPPORT, chip_size=16, encoder=encoder)
         signal.fewshot_classify(first)
         first.save(tmp_path / "foreign.hspy")
         loaded = FewShotResult.load(tmp_path / "foreign.hspy")
         with pytest.raises(ValueError, match="foreign encoders are not saved"):
             signal.fewshot_classify(loaded)
-        again = signal.fewshot_classify(loaded.support, chip_size=16, encoder=CountingEncoder())
+        again = signal.fewshot_classify(loaded.support, chip_size=16, encoder=encoder)
         np.testing.assert_array_equal(again.labels.data, first.labels.data)
 
 
