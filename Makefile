@@ -25,10 +25,10 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m hyperspy_fewshot demo
 
 test: $(VENV)/.installed-tests
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 test-oldest: $(OLDEST_VENV)/.installed
-	$(OLDEST_VENV)/bin/pytest $(PYTEST_ARGS)
+	$(OLDEST_VENV)/bin/pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

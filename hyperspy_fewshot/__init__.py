@@ -15,6 +15,7 @@ import warnings
 __version__ = "0.1.dev0"
 
 _HOMES = {
+    "Audit": "results.audit",
     "Encoder": "encoders",
     "EmbeddingMap": "results.embedding_map",
     "FewShotClassifier": "decision.classifier",
@@ -28,6 +29,7 @@ _HOMES = {
 _SUBMODULES = ("data", "signals")
 
 __all__ = [
+    "Audit",
     "EmbeddingMap",
     "Encoder",
     "FewShotClassifier",

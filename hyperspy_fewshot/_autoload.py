@@ -156,6 +156,8 @@ def fewshot_classify(
         - a signal or an array of ready examples (chips, patterns or spectra), also from
           another data set.
 
+        The name ``"rejected"`` holds negative examples, which belong to no class.
+
         A :class:`~hyperspy_fewshot.SupportSet` holds the same. A
         :class:`~hyperspy_fewshot.FewShotResult` or
         :class:`~hyperspy_fewshot.FewShotClassifier` from other data of the same kind is used
@@ -180,7 +182,8 @@ def fewshot_classify(
         default it is chosen from how well neighbours predict each other.
     reject
         Whether queries that resemble no class are rejected (label -1) rather than given a
-        class. A float is the significance level of the rejection.
+        class. A float is the significance level of the rejection. It cannot be False if there
+        are negative examples.
     navigation_mask
         What to leave out (label -2): True where masked, as everywhere in HyperSpy. A signal,
         or an array in HyperSpy's order (x, y). For an image, a mask of the image itself.

@@ -200,12 +200,13 @@ def check_recipe(
     for name, value in given.items():
         if value is not None and name in learnt:
             _check_same(name, value, learnt[name])
-    for part in recipe.parts:
-        asked = part.encoder if encoder is None else get_encoder(encoder)
-        if encoder is not None and asked.sha256 not in (part.origin, part.encoder.sha256):
+    if encoder is not None:
+        asked = get_encoder(encoder)
+        known = {digest for part in recipe.parts for digest in (part.origin, part.encoder.sha256)}
+        if asked.sha256 not in known:
             raise ValueError(
                 f"encoder={asked.name!r} is another one than the recipe was learnt with "
-                f"({part.encoder.name!r}). Leave encoder out, or classify from a support set."
+                f"({recipe.parts[0].encoder.name!r}). Leave encoder out, or classify from a support set."
             )
     _check_signal_axis(signal, kind, recipe)
 

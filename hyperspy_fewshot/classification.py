@@ -13,7 +13,8 @@ import numpy as np
 from hyperspy.signal import BaseSignal
 
 from hyperspy_fewshot import checks
-from hyperspy_fewshot.decision.classifier import FewShotClassifier, checked_reject
+from hyperspy_fewshot.decision.arguments import checked_reject
+from hyperspy_fewshot.decision.classifier import FewShotClassifier
 from hyperspy_fewshot.embedding.batches import choose_device
 from hyperspy_fewshot.embedding.chunks import check_chunks
 from hyperspy_fewshot.embedding.context import CONTEXTS
@@ -77,7 +78,7 @@ def classify(
     if isinstance(learnt, FewShotClassifier):
         recipe = checks.recipe_of(learnt, reject)
     else:
-        support = new_support = checked_support(support)
+        support = new_support = checked_support(support, reject)
     lazy = signal._lazy if lazy_output is None else lazy_output
     settings = _Settings(
         encoder,

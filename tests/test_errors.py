@@ -154,7 +154,7 @@ class TestSupport:
             ({"a": (1, 2), "b": []}, ValueError, "Class 'b' has no examples; give at least one"),
             ({1: (1, 2), 2: (3, 4)}, TypeError, "Class names are strings, got 1"),
             ({"masked": (1, 2)}, ValueError, "A class cannot be called 'masked'"),
-            ({"rejected": (1, 2)}, ValueError, "A class cannot be called 'rejected'"),
+            ({"rejected": (1, 2)}, ValueError, r"needs at least two classes, got \[\]"),
             ({"a": "centre"}, TypeError, "class 'a' is str 'centre'; accepted are a HyperSpy ROI"),
             ({"a": None}, TypeError, "class 'a' is NoneType None; accepted are"),
             ({"a": [[1, 2]]}, TypeError, r"class 'a' is list \[1, 2\]; accepted are"),

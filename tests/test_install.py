@@ -32,6 +32,7 @@ PUBLIC_NAMES = {
     "Encoder",
     "FewShotClassifier",
     "FewShotResult",
+    "Audit",
     "SupportSet",
     "__version__",
     "classify",

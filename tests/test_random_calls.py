@@ -230,7 +230,7 @@ def outcome(call, lazy):
 
 
 @settings(
-    max_examples=100,
+    max_examples=40,
     derandomize=True,
     deadline=None,
     database=None,

@@ -6,24 +6,35 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import softmax
 
+from hyperspy_fewshot.decision.arguments import check_support, checked_reject
 from hyperspy_fewshot.decision.calibration import FALLBACK_TEMPERATURE
+from hyperspy_fewshot.decision.negatives import fit_negatives, without_negatives
+from hyperspy_fewshot.decision.rare import hold_back, mean_shots, rare_filters
 from hyperspy_fewshot.decision.rejection import (
     FALLBACK_THRESHOLD,
     class_prototypes,
+    least_resemblance,
     rejection_thresholds,
 )
-from hyperspy_fewshot.decision.ridge import feature_weights, fit_ridge, kernel_values
+from hyperspy_fewshot.decision.resampling import (
+    fraction_spread,
+    raised_temperature,
+    replaced_scores,
+)
+from hyperspy_fewshot.decision.ridge import (
+    MOST_LEFT_OUT,
+    feature_weights,
+    fit_ridge,
+    kernel_values,
+)
 from hyperspy_fewshot.decision.vectors import TINY, l2_normalise
-from hyperspy_fewshot.labels import MASKED, REJECTED
+from hyperspy_fewshot.labels import MASKED, NEGATIVE, REJECTED
 
 # Queries that are classified at once, which bounds the memory. Half or twice as many take about the
 # same time.
 _BATCH = 4096
-# Range of the temperature, as a logarithm, in which doubt rises to this share of the highest.
-_WIDEST, _MOST_DOUBT = 12.0, 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +46,9 @@ class FewShotClassifier:
     gives the label. A prototype is the mean of the shots of a class [3]_. The resemblance to a
     class is the cosine of the angle to its prototype; a query that resembles no class is rejected.
     Temperature and thresholds are calibrated by leaving out whole shots.
+
+    Negative examples belong to no class. They are one more class in a regression of their own; a
+    query whose score is highest for them is rejected.
 
     Parameters
     ----------
@@ -59,6 +73,15 @@ class FewShotClassifier:
         Contribution of each landmark to the score of each class, shape (m, K).
     bias
         Value that is appended to a centred embedding before it is compared with the landmarks.
+    shot_means, shot_mean_classes
+        Centred mean embeddings of some shots, shape (S, d), and the class of each, shape (S,). Of a
+        class with a single shot they are some of its embeddings.
+    rare, filters
+        Rare classes, shape (R,), and what tells them from the frequent ones, shape (R, d + 1); see
+        :func:`~hyperspy_fewshot.decision.rare.rare_filters`.
+    negative_landmarks, negative_coefficients
+        As `landmarks` and `coefficients`, of the classes and, as the last one, of the negative
+        examples, shapes (m', d + 1) and (m', K + 1). Without negative examples m' is 0.
     weights
         Weights of the numbers of a centred embedding for the scores, shape (d,). None: equal.
     shots
@@ -91,6 +114,12 @@ class FewShotClassifier:
     shots: tuple[int, ...]
     without_shots: np.ndarray = field(repr=False)
     variance_shares: np.ndarray = field(repr=False)
+    shot_means: np.ndarray = field(repr=False)
+    shot_mean_classes: np.ndarray = field(repr=False)
+    rare: np.ndarray = field(repr=False)
+    filters: np.ndarray = field(repr=False)
+    negative_landmarks: np.ndarray = field(repr=False)
+    negative_coefficients: np.ndarray = field(repr=False)
     weights: np.ndarray | None = field(default=None, repr=False)
     reject: bool | float = True
     recipe: Any = field(default=None, repr=False)
@@ -105,7 +134,7 @@ class FewShotClassifier:
         *,
         centre: np.ndarray | None = None,
         feature_groups: tuple[int, ...] | None = None,
-        resemblance: float = -1.0,
+        scatter: tuple[float, float] = (-1.0, 0.0),
         reject: bool | float = True,
         recipe: Any = None,
     ) -> "FewShotClassifier":
@@ -119,7 +148,7 @@ class FewShotClassifier:
             The shot of the support set that each embedding belongs to, shape (n,), values 0 to
             E - 1. All shots of a class have equal weight, whatever their number of embeddings.
         shot_classes
-            The class of each shot, shape (E,), values 0 to K - 1.
+            The class of each shot, shape (E,), values 0 to K - 1, or -1 for a negative example.
         class_names
             Names of the K classes.
         centre
@@ -127,11 +156,12 @@ class FewShotClassifier:
         feature_groups
             Lengths of the groups of numbers that an embedding joins. Each group is weighted by how
             well it separates the shots. None: one group.
-        resemblance
-            Least resemblance of embeddings of one class, from the scatter of the data. With the
-            default rejection no threshold is lower, unless the shots of the class are.
+        scatter
+            Least cosine, seen from the centre, and largest distance between embeddings of one class.
+            With the default rejection a threshold is as high as the lower of the two resemblances
+            that they imply, unless the shots of the class resemble each other less.
         reject
-            True: thresholds at a significance level of 0.001, and from `resemblance`; a float: at
+            True: thresholds at a significance level of 0.001, and from `scatter`; a float: at
             this level; False: no rejection.
         recipe
             How the data were prepared; stored as it is.
@@ -148,18 +178,20 @@ class FewShotClassifier:
             If no class has a second shot, or if there are too few for the significance level.
         """
         embeddings, shots, shot_classes = map(np.asarray, (embeddings, shots, shot_classes))
-        centre = np.mean(embeddings, axis=0) if centre is None else np.asarray(centre)
         reject = checked_reject(reject)
-        _check(embeddings, shots, shot_classes, class_names, centre)
-        centred = embeddings.astype(np.float64) - centre
+        is_own = shot_classes[shots] >= 0
+        centre = np.mean(embeddings[is_own], axis=0) if centre is None else np.asarray(centre)
+        check_support(embeddings, shots, shot_classes, class_names, centre)
+        all_centred, all_shots = embeddings.astype(np.float64) - centre, (shots, shot_classes)
+        centred, (shots, shot_classes) = all_centred[is_own], without_negatives(*all_shots)
         units = l2_normalise(centred)
         weights = feature_weights(units, shots, shot_classes, feature_groups)
-        weighted = centred if weights is None else centred * weights
-        ridge = fit_ridge(weighted, shots, shot_classes)
+        factors = 1.0 if weights is None else weights
+        ridge = fit_ridge(centred * factors, shots, shot_classes)
+        negatives = fit_negatives(all_centred * factors, *all_shots, ridge.bias)
         prototypes = class_prototypes(units, shots, shot_classes)
-        thresholds = rejection_thresholds(
-            units, shots, shot_classes, prototypes, reject, resemblance
-        )
+        least = least_resemblance(centred, shots, shot_classes, scatter)
+        thresholds = rejection_thresholds(units, shots, shot_classes, prototypes, reject, least)
         leave_one_out = ridge.left_out.accuracy()
         if np.isnan(leave_one_out):
             warnings.warn(
@@ -169,6 +201,7 @@ class FewShotClassifier:
                 "are not calibrated. Give at least one class a second example.",
                 stacklevel=2,
             )
+        d, shot_means = centred.shape[1], mean_shots(centred, shots, shot_classes, MOST_LEFT_OUT)
         return cls(
             class_names=tuple(class_names),
             centre=centre.astype(np.float32),
@@ -182,6 +215,12 @@ class FewShotClassifier:
             shots=tuple(np.bincount(shot_classes).tolist()),
             without_shots=ridge.without_shots,
             variance_shares=ridge.variance_shares,
+            shot_means=shot_means[0].astype(np.float32),
+            shot_mean_classes=shot_means[1],
+            rare=np.empty(0, np.int64),
+            filters=np.empty((0, d + 1), np.float32),
+            negative_landmarks=negatives[0],
+            negative_coefficients=negatives[1],
             weights=None if weights is None else weights.astype(np.float32),
             reject=reject,
             recipe=recipe,
@@ -190,7 +229,7 @@ class FewShotClassifier:
     @property
     def rejects(self) -> bool:
         """Whether queries can be rejected."""
-        return bool(np.isfinite(self.thresholds).any())
+        return bool(np.isfinite(self.thresholds).any() or len(self.negative_landmarks))
 
     def check_reject(self, reject: bool | float) -> None:
         """Refuse a `reject` that differs from that of this classifier; True is the default."""
@@ -202,11 +241,11 @@ class FewShotClassifier:
 
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Compute the scores of embeddings (..., d) for every class, shape (..., K); NaN for NaN."""
-        return _in_batches(lambda rows: self._judge(rows)[0], embeddings)
+        return _in_batches(lambda rows: self._judge(*self._prepared(rows))[0], embeddings)
 
     def resemblance(self, embeddings: np.ndarray) -> np.ndarray:
         """Compute the cosines of embeddings (..., d) to the prototypes, shape (..., K); NaN for NaN."""
-        return _in_batches(lambda rows: self._judge(rows)[1], embeddings)
+        return _in_batches(lambda rows: self._judge(*self._prepared(rows))[1], embeddings)
 
     def predict(self, embeddings: np.ndarray) -> np.ndarray:
         """Classify embeddings (..., d); those with NaN are masked.
@@ -218,6 +257,12 @@ class FewShotClassifier:
             masked), and the confidence, which is the probability of the label's class and NaN for
             rejected and masked queries.
         """
+        packed = self.judge(embeddings)
+        packed[packed[..., -2] == NEGATIVE, -2] = REJECTED
+        return packed
+
+    def judge(self, embeddings: np.ndarray) -> np.ndarray:
+        """Classify as :meth:`predict` does, with a label of its own (-3) near negative examples."""
         return _in_batches(self._classify, embeddings)
 
     def spread(self, sample: np.ndarray) -> np.ndarray:
@@ -231,72 +276,108 @@ class FewShotClassifier:
         Returns
         -------
         numpy.ndarray
-            Standard deviations of the fractions (K,) by the jackknife. Of a class of one shot the
-            choice is not included.
+            Standard deviations of the fractions, shape (K,). Shots are left out one by one
+            (jackknife); the only shot of a class is replaced by queries that are labelled as this
+            class (parametric bootstrap).
         """
-        scores, best = self._jackknife(sample)
-        counts = [np.bincount(found, minlength=scores.shape[1]) for found in best]
-        changes = np.reshape(counts, (-1, scores.shape[1])) / len(scores)
-        changes -= np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]) / len(scores)
-        return np.sqrt(self.variance_shares @ changes**2)
+        return fraction_spread(*self._resampled(self._centred(sample)))
 
     def tempered(self, sample: np.ndarray) -> Self:
         """Return the classifier with confidence as low as it depends on the choice of the shots.
 
         The temperature is raised until the mean of 1 less the highest probability is no lower than
-        the share of the queries whose class would change with other shots, by the jackknife.
+        the share of the queries whose class would change with other shots.
 
         Parameters
         ----------
         sample
             Embeddings of a sample of the data set, shape (n, d), finite.
         """
-        scores, best = self._jackknife(sample)
-        changed = (best != scores.argmax(axis=1)).mean(axis=1)
-        target = float(self.variance_shares @ changed)
-        target = min(target, _MOST_DOUBT * (1 - 1 / scores.shape[1]))
+        raised = raised_temperature(*self._resampled(self._centred(sample)), self.temperature)
+        return replace(self, temperature=raised)
 
-        def lack(log_temperature: float) -> float:
-            probabilities = softmax(scores / np.exp(log_temperature), axis=1)
-            return target - 1 + float(probabilities.max(axis=1).mean())
+    def for_frequencies_of(self, sample: np.ndarray) -> Self:
+        """Return the classifier with filters for the classes that are rare in a data set.
 
-        low = np.log(self.temperature)
-        if lack(low) <= 0:
-            return self
-        return replace(self, temperature=float(np.exp(brentq(lack, low, low + _WIDEST, xtol=1e-3))))
+        Parameters
+        ----------
+        sample
+            Embeddings of a sample of the data set, shape (n, d), finite.
+        """
+        centred = self._centred(sample)
+        scores, _ = self._judge(centred, np.square(centred))
+        probabilities = softmax(scores / self.temperature, axis=1)
+        rare, filters = rare_filters(
+            centred, self.shot_means, self.shot_mean_classes, probabilities
+        )
+        return replace(self, rare=rare, filters=filters)
 
-    def _jackknife(self, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (n, K) of some of a sample, and its best classes without one shot each (J, n)."""
-        centred = sample[:: max(1, -(-len(sample) // _BATCH))] - self.centre
-        squares = np.square(centred)
-        values = kernel_values(centred, squares, self.landmarks, self.bias, self.weights)
-        best = [(values @ without).argmax(axis=1) for without in self.without_shots]
-        return values @ self.coefficients, np.reshape(best, (-1, len(values)))
+    def _centred(self, sample: np.ndarray) -> np.ndarray:
+        """Some of the embeddings of a sample, centred."""
+        return sample[:: max(1, -(-len(sample) // _BATCH))] - self.centre
+
+    def _resampled(self, centred: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores of centred embeddings (n, K), their classes with other shots, and the shares."""
+        values = kernel_values(centred, np.square(centred), self.landmarks, self.bias, self.weights)
+        scores = self._held_back(values @ self.coefficients, centred)
+        replaced = replaced_scores(
+            centred,
+            scores.argmax(axis=1),
+            self.shot_means,
+            self.shot_mean_classes,
+            np.flatnonzero(np.array(self.shots) == 1),
+            self.bias,
+            self.weights,
+        )
+        # One at a time: all scores together would take much memory.
+        best = [self._best(values @ without, centred) for without in self.without_shots]
+        best += [self._best(other, centred) for other in replaced]
+        shares = np.append(self.variance_shares, np.full(len(replaced), 1 / max(1, len(replaced))))
+        return scores, np.reshape(best, (-1, len(scores))), shares
+
+    def _best(self, scores: np.ndarray, centred: np.ndarray) -> np.ndarray:
+        return self._held_back(scores, centred).argmax(axis=1)
+
+    def _held_back(self, scores: np.ndarray, centred: np.ndarray) -> np.ndarray:
+        return hold_back(scores, centred, self.rare, self.filters, self.temperature)
 
     def _classify(self, rows: np.ndarray) -> np.ndarray:
         """Probabilities, label and confidence of embeddings (n, d)."""
-        scores, resemblance = self._judge(rows)
-        n_classes = scores.shape[1]
-        packed = np.empty((len(rows), n_classes + 2), np.float32)
-        packed[:, :n_classes] = softmax(scores / self.temperature, axis=1)
-        labels, confidence = packed[:, -2], packed[:, -1]
+        centred, squares = self._prepared(rows)
+        with np.errstate(invalid="ignore"):
+            scores, resemblance = self._judge(centred, squares)
+            scores = self._held_back(scores, centred)
+        packed = np.empty((len(rows), scores.shape[1] + 2), np.float32)
+        probabilities, labels, confidence = packed[:, :-2], packed[:, -2], packed[:, -1]
+        probabilities[:] = softmax(scores / self.temperature, axis=1)
         labels[:] = scores.argmax(axis=1)
         labels[(resemblance < self.thresholds).all(axis=1)] = REJECTED
+        if len(self.negative_landmarks):
+            labels[self._is_negative(centred, squares)] = NEGATIVE
         labels[np.isnan(scores[:, 0])] = MASKED
-        confidence[:] = packed[:, :n_classes].max(axis=1)
+        confidence[:] = probabilities.max(axis=1)
         confidence[labels < 0] = np.nan
         return packed
 
-    def _judge(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and resemblances of embeddings (n, d)."""
-        with np.errstate(invalid="ignore"):
-            centred = rows - self.centre
-            squares = np.square(centred)
-            # Without the weights: a query of no class may differ in features that do not separate
-            # the classes.
-            lengths = np.maximum(np.sqrt(squares.sum(axis=1, keepdims=True)), TINY)
-            values = kernel_values(centred, squares, self.landmarks, self.bias, self.weights)
-            return values @ self.coefficients, centred @ self.prototypes.T / lengths
+    def _prepared(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Centred embeddings (n, d) and their squares."""
+        centred = rows - self.centre
+        return centred, np.square(centred)
+
+    def _judge(self, centred: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and resemblances of centred embeddings (n, d) with such squares."""
+        # Without the weights: a query of no class may differ in features that do not separate the
+        # classes.
+        lengths = np.maximum(np.sqrt(squares.sum(axis=1, keepdims=True)), TINY)
+        values = kernel_values(centred, squares, self.landmarks, self.bias, self.weights)
+        return values @ self.coefficients, centred @ self.prototypes.T / lengths
+
+    def _is_negative(self, centred: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        """Which centred embeddings (n, d) are nearer to negative examples than to any class."""
+        landmarks = self.negative_landmarks
+        values = kernel_values(centred, squares, landmarks, self.bias, self.weights)
+        scores = values @ self.negative_coefficients
+        return scores[:, -1] > scores[:, :-1].max(axis=1)
 
 
 def _in_batches(function: Callable[[np.ndarray], np.ndarray], embeddings: np.ndarray) -> np.ndarray:
@@ -305,29 +386,3 @@ def _in_batches(function: Callable[[np.ndarray], np.ndarray], embeddings: np.nda
     starts = range(0, max(len(rows), 1), _BATCH)
     joined = np.concatenate([function(rows[start : start + _BATCH]) for start in starts])
     return joined.reshape(*embeddings.shape[:-1], joined.shape[-1])
-
-
-def _check(embeddings, shots, shot_classes, class_names, centre) -> None:
-    """Raise a ValueError if a classifier cannot be fitted."""
-    if len(class_names) < 2:
-        raise ValueError(f"At least two classes are needed, got {list(class_names)}.")
-    counts = np.bincount(shot_classes, minlength=len(class_names))
-    if (counts == 0).any():
-        raise ValueError(f"Class {class_names[int(counts.argmin())]!r} has no examples.")
-    if not np.bincount(shots, minlength=len(shot_classes)).all():
-        raise ValueError("A shot of the support set has no embedding.")
-    if not (np.isfinite(embeddings).all() and np.isfinite(centre).all()):
-        raise ValueError(
-            "The encoder gave NaN or infinite embeddings of the support set or of the data set."
-        )
-
-
-def checked_reject(reject: Any) -> bool | float:
-    """Return `reject` as a Python value; refuse what is neither boolean nor a level in (0, 1)."""
-    reject = reject.item() if isinstance(reject, np.generic) else reject
-    accepted = f"reject={reject!r} must be True, False, or a level between 0 and 1."
-    if not isinstance(reject, bool | int | float):
-        raise TypeError(accepted)
-    if not isinstance(reject, bool) and not 0 < reject < 1:
-        raise ValueError(accepted)
-    return reject

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 from scipy.special import stdtrit
 
-from hyperspy_fewshot.decision.vectors import group_means, l2_normalise
+from hyperspy_fewshot.decision.vectors import TINY, group_means, l2_normalise
 
 # One-sided significance level of the default thresholds. It is low because users choose typical
 # examples, so that queries scatter more than shots do.
@@ -34,24 +34,43 @@ def rejection_thresholds(
     shot_classes: np.ndarray,
     prototypes: np.ndarray,
     reject: bool | float,
-    resemblance: float = -1.0,
+    least: np.ndarray | float = -1.0,
 ) -> np.ndarray:
     """Compute the least resemblance to every class, shape (K,); -inf without rejection.
 
-    A threshold is the prediction bound of `_prediction_bounds`. Without a level it is at least
-    `resemblance`, which needs no second shot. It is lowered where more than 5 %
-    of the embeddings of the class itself (or the level, if that is higher) would not reach it.
+    A threshold is the prediction bound of `_prediction_bounds`. Without a level it is no lower than
+    `least`, shape (K,), which needs no second shot. It is lowered where more than 5 % of the
+    embeddings of the class itself (or the level, if that is higher) would not reach it.
     """
     if not reject:
         return np.full(len(prototypes), -np.inf)
     bounds = _prediction_bounds(units, shots, shot_classes, reject)
     if reject is True:
-        bounds = np.maximum(bounds, resemblance)
+        bounds = np.maximum(bounds, least)
     fraction = max(_MOST_REJECTED_SHOTS, DEFAULT_LEVEL if reject is True else reject)
     classes = shot_classes[shots]
     own = (units * prototypes[classes]).sum(axis=1)
     reached = [np.quantile(own[classes == k], fraction, method="lower") for k in range(len(bounds))]
     return np.minimum(bounds, np.array(reached) - _ROUNDING)
+
+
+def least_resemblance(
+    centred: np.ndarray, shots: np.ndarray, shot_classes: np.ndarray, scatter: tuple[float, float]
+) -> np.ndarray:
+    """Least resemblance to every class (K,) that the scatter of the data set implies.
+
+    `centred` are the embeddings of the shots (n, d), and `scatter` the least cosine and the largest
+    distance between embeddings of one class. An embedding differs less from the mean of its class
+    than from another one, by a factor of √2. The nearer the class lies to the centre, the larger is
+    the angle at which this distance is seen from there. Of the cosine and the distance the one counts
+    that rejects less.
+    """
+    cosine, distance = scatter
+    lengths = group_means(np.linalg.norm(centred, axis=1, keepdims=True), shots)
+    radius = np.maximum(group_means(lengths, shot_classes)[:, 0], TINY)
+    # At most a right angle.
+    angles = 2 * np.arcsin(np.minimum(distance / np.sqrt(2) / (2 * radius), np.sqrt(0.5)))
+    return np.minimum(np.cos(angles), cosine)
 
 
 def _prediction_bounds(

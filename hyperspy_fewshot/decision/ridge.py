@@ -27,7 +27,7 @@ _RIDGE = 0.1
 # 97.1 and 97.4 %. Choosing ridge and bias by the error of left-out shots is no better.
 _BIAS = 1.0
 # Most shots of a class that are left out to find how much the result depends on their choice.
-_MOST_LEFT_OUT = 12
+MOST_LEFT_OUT = 12
 # Most embeddings of the support set that queries are compared with. The time of fitting grows
 # with its cube (0.2 s for 512), that of predicting in proportion.
 _MOST_LANDMARKS = 512
@@ -49,13 +49,15 @@ class Ridge:
     variance_shares: np.ndarray
 
 
-def fit_ridge(vectors: np.ndarray, shots: np.ndarray, shot_classes: np.ndarray) -> Ridge:
+def fit_ridge(
+    vectors: np.ndarray, shots: np.ndarray, shot_classes: np.ndarray, bias: float | None = None
+) -> Ridge:
     """Fit a kernel ridge regression to centred and weighted embeddings (n, d).
 
     The targets are 1 - 1/K for the own class and -1/K for the others. All shots of a class have
-    equal weight, and so have all classes. The scores of left-out shots have a closed form
-    (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning, MIT Press (2006),
-    sections 5.4.2 and 6.5).
+    equal weight, and so have all classes. The bias is chosen unless it is given. The scores of
+    left-out shots have a closed form (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for
+    Machine Learning, MIT Press (2006), sections 5.4.2 and 6.5).
     """
     kept = _choose_landmarks(shots, shot_classes)
     vectors, shots = vectors[kept], shots[kept]
@@ -66,8 +68,9 @@ def fit_ridge(vectors: np.ndarray, shots: np.ndarray, shot_classes: np.ndarray) 
     root = np.sqrt(share * len(present) / (n_classes * counts[classes]))[:, np.newaxis]
     targets = root * (np.eye(n_classes)[classes] - 1 / n_classes)
     judged = counts[classes] > 1
-    length = float(np.sqrt(share @ (vectors**2).sum(axis=1) / len(present))) or 1.0
-    bias = _BIAS * length
+    if bias is None:
+        length = float(np.sqrt(share @ (vectors**2).sum(axis=1) / len(present))) or 1.0
+        bias = _BIAS * length
     units = l2_normalise(np.column_stack([vectors, np.full(len(vectors), bias)]))
     kernel = root * _kernel(units @ units.T) * root.T
     inverse = np.linalg.inv(kernel + _RIDGE * np.eye(len(kernel)))
@@ -95,7 +98,7 @@ def _without_shots(
     """Solutions without one of the shots each, shape (J, n, K), and their jackknife weights (J,).
 
     A variance is estimated by the weighted sum of the squares of the changes (B. Efron, C. Stein,
-    Ann. Stat. 9, 586 (1981)). Of a class at most `_MOST_LEFT_OUT` shots are left out, with a weight
+    Ann. Stat. 9, 586 (1981)). Of a class at most `MOST_LEFT_OUT` shots are left out, with a weight
     that stands for all of them. The weights of the other shots stay as they are.
     """
     left_out = [rows for same_size in by_shot for rows in same_size]
@@ -103,7 +106,7 @@ def _without_shots(
     solutions, shares = [np.empty((0, *solved.shape))], []
     for k in np.unique(owners):
         own = np.flatnonzero(owners == k)
-        n, step = len(own), -(-len(own) // _MOST_LEFT_OUT)
+        n, step = len(own), -(-len(own) // MOST_LEFT_OUT)
         for i in own[::step]:
             rows = left_out[i]
             change = inverse[:, rows] @ np.linalg.solve(inverse[np.ix_(rows, rows)], solved[rows])

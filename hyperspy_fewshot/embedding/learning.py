@@ -7,7 +7,7 @@ import numpy as np
 
 from hyperspy_fewshot.embedding.blocks import block_sides, embed_windows
 from hyperspy_fewshot.embedding.context import CONTEXTS, choose_context
-from hyperspy_fewshot.embedding.neighbours import resemblance_within_classes
+from hyperspy_fewshot.embedding.neighbours import scatter_within_classes
 from hyperspy_fewshot.embedding.recipe import Part, Recipe
 from hyperspy_fewshot.embedding.sample import embedded_blocks, is_whole, sample_blocks
 from hyperspy_fewshot.embedding.source import DataSource
@@ -18,6 +18,9 @@ from hyperspy_fewshot.grids.protocol import Grid
 from hyperspy_fewshot.grids.slices import Slices, within
 
 _NOTHING_LEFT = "Nothing is left to classify: all data are masked or not finite."
+# Scale of the embeddings of positions by themselves beside those that are pooled, which are less
+# noisy. With 1 more of what is small is found, but with one shot noisy maps lose 4 % accuracy.
+_BY_THEMSELVES = 0.7
 # Items that are cut out of the sample at a time.
 _ITEMS_AT_A_TIME = 4096
 
@@ -107,11 +110,8 @@ def learn(
     if grid.context > 1:
         pooled = _with_context(source, grid, sample, context)
         sample, grid = sample.narrowed(grid, pooled), pooled
-    part = Part(encoder, grid, origin=encoder.sha256)
-    items = _fields(part, sample) if part.dense else _items(part, sample, source.mask)
-    with usable_threads():
-        fitted = encoder.fit(items, kind=grid.kind, sum_normalise=source.sum_normalise)
-    recipe = Recipe((replace(part, encoder=fitted),), np.empty(0), signal_axis)
+    parts = tuple(_fitted(source, encoder, own, sample.narrowed(grid, own)) for own in _own(grid))
+    recipe = Recipe(parts, np.empty(0), signal_axis)
     found = _embed_sample(recipe, sample, source, show_progressbar)
     if not found.embeddings.shape[1]:
         raise ValueError(_NOTHING_LEFT)
@@ -119,11 +119,56 @@ def learn(
         raise ValueError(
             f"The encoder {encoder.name!r} returns NaN or infinity for all of a sample."
         )
-    size, groups = found.embeddings.shape[1], fitted.feature_groups
-    part = replace(part, encoder=fitted, size=size, groups=groups)
+    if len(parts) == 1:
+        parts = (replace(parts[0], size=found.embeddings.shape[1]),)
+    else:
+        parts, found = _equalised(parts, found)
     centre = found.embeddings.mean(axis=0, dtype=np.float64)
-    resemblance = resemblance_within_classes(found.blocks, centre, grid)
-    return replace(recipe, parts=(part,), centre=centre, resemblance=resemblance), found
+    scatter = scatter_within_classes(found.blocks, centre, grid)
+    return replace(recipe, parts=parts, centre=centre, scatter=scatter), found
+
+
+def _own(grid: Grid) -> tuple[Grid, ...]:
+    """Grids of the parts of a recipe, the widest first.
+
+    Spectra that are pooled are embedded by themselves, too. What is as small as a position vanishes
+    from the mean of its neighbours.
+    """
+    if grid.kind == "spectrum" and grid.context > 1:
+        return grid, replace(grid, context=1, smoothing=None)
+    return (grid,)
+
+
+def _fitted(source: DataSource, encoder: Encoder, grid: Grid, sample: _Sample) -> Part:
+    """Fit an encoder to the data of a sample that a grid needs."""
+    part = Part(encoder, grid, origin=encoder.sha256)
+    items = _fields(part, sample) if part.dense else _items(part, sample, source.mask)
+    with usable_threads():
+        fitted = encoder.fit(items, kind=grid.kind, sum_normalise=source.sum_normalise)
+        size = 0 if part.dense else fitted.encode(items[:1]).shape[1]
+    return replace(part, encoder=fitted, size=size, groups=fitted.feature_groups)
+
+
+def _equalised(
+    parts: tuple[Part, ...], found: SampleEmbeddings
+) -> tuple[tuple[Part, ...], SampleEmbeddings]:
+    """Scale pooled positions to unit mean squared distance from the centre, single ones to less."""
+    ends = np.cumsum([part.size for part in parts])[:-1]
+    variances = np.split(found.embeddings.var(axis=0, dtype=np.float64), ends)
+    wanted = (1.0, _BY_THEMSELVES)
+    scales = [
+        float(scale / np.sqrt(variance.sum() or 1.0))
+        for scale, variance in zip(wanted, variances, strict=True)
+    ]
+    factors = np.repeat(scales, [part.size for part in parts]).astype(np.float32)
+    parts = tuple(replace(p, scale=scale) for p, scale in zip(parts, scales, strict=True))
+    whole = found.whole
+    return parts, SampleEmbeddings(
+        embeddings=found.embeddings * factors,
+        blocks=[block * factors for block in found.blocks],
+        # There is no guide image beside spectra.
+        whole=None if whole is None else whole * factors,
+    )
 
 
 def embed_sample(

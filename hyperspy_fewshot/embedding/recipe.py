@@ -57,15 +57,15 @@ class Recipe:
     signal_axis
         First value, scale and units of the signal axis, which data that reuse
         the recipe must share; of images scale and units only.
-    resemblance
-        Least cosine between embeddings of one class, seen from the centre; -1
-        if it is not known.
+    scatter
+        Least cosine, seen from the centre, and largest distance between
+        embeddings of one class; -1 and 0 if they are not known.
     """
 
     parts: tuple[Part, ...]
     centre: np.ndarray = field(repr=False)
     signal_axis: tuple[Any, ...]
-    resemblance: float = -1.0
+    scatter: tuple[float, float] = (-1.0, 0.0)
 
     @property
     def grid(self) -> Grid:

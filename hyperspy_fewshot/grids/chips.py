@@ -74,6 +74,11 @@ class ChipGrid:
         return self.chip_size // (2 * self.stride)
 
     @property
+    def boundary(self) -> float:
+        """Cells by which boundaries may be shifted: three eighths of a chip."""
+        return 0.375 * self.chip_size / self.stride
+
+    @property
     def overlap(self) -> float:
         """Number of neighbouring labels that rest on the same pixels."""
         return max(1.0, (self.chip_size / self.stride) ** 2)

@@ -53,6 +53,8 @@ class PositionGrid:
     stride = 1
     n_guides = 0
     mixes = False
+    # The mean over the context keeps boundaries where they are.
+    boundary = 0.5
     sample_size = _SAMPLE_SIZE
 
     @property

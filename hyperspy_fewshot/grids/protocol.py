@@ -47,6 +47,8 @@ class Grid(Protocol):
         and the shots do not show.
     reach
         Cells, along each axis of a map, up to which a query covers others.
+    boundary
+        Cells by which boundaries on a map may be shifted.
     overlap
         Number of neighbouring labels that rest on the same data.
     n_guides
@@ -70,6 +72,7 @@ class Grid(Protocol):
     context: int
     mixes: bool
     reach: int
+    boundary: float
     overlap: float
     n_guides: int
     n_whole: int

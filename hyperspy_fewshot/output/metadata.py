@@ -45,7 +45,7 @@ def recipe_metadata(recipe: Recipe) -> dict[str, Any]:
     """What is needed to repeat an embedding map."""
     encoders = [part.encoder for part in recipe.parts]
     node = {
-        "encoder": ", ".join(encoder.name if encoder else "" for encoder in encoders),
+        "encoder": ", ".join(dict.fromkeys(e.name if e else "" for e in encoders)),
         "encoder_sha256": ", ".join(encoder.sha256 if encoder else "" for encoder in encoders),
         "kind": recipe.grid.kind,
         "versions": versions(),

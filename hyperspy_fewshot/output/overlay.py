@@ -1,6 +1,6 @@
 """The support set on the picture of a label map."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,21 +23,28 @@ def draw_support(
     colours: Sequence[Any],
     domain: Domain,
     index: tuple[int, ...],
+    wrong: Collection[tuple[str, int]] = (),
 ) -> None:
     """Outline the examples that lie in one frame, given by its index in array order.
 
-    Ready examples have no place and are not drawn.
+    `colours` are those of rejected queries, for negative examples, and then of the classes. Ready
+    examples have no place and are not drawn. Those in `wrong`, given by class name and index, get a
+    red rim.
     """
     axes = domain.map_axes
-    for colour, examples in zip(colours, support.examples.values(), strict=False):
-        for example in examples:
+    drawn = (("", support.negatives), *support.examples.items())
+    for colour, (name, examples) in zip(colours, drawn, strict=False):
+        for i, example in enumerate(examples):
             here = _in_frame(example, domain, index)
             if isinstance(here, np.ndarray):
                 _draw_points(ax, here, axes, colour)
             elif here is not None:
                 # Positions of a scan are drawn as their own square, chips with their size.
                 side = domain.grid.side if domain.is_image else 1
-                for edge, width in (("white", 3.0), (colour, 1.5)):
+                rims = [("white", 3.0), (colour, 1.5)]
+                if (name, i) in wrong:
+                    rims.insert(0, ("red", 7.0))
+                for edge, width in rims:
                     patch = _outline(here, axes, side)
                     patch.set(fill=False, edgecolor=edge, linewidth=width)
                     ax.add_patch(patch)

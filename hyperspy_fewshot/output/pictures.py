@@ -74,10 +74,7 @@ def draw_label_map(
     """
     k = len(class_names)
     if image is not None:
-        image = np.atleast_2d(np.asarray(image, dtype=float))
-        finite = image[np.isfinite(image)]
-        low, high = np.percentile(finite, (1, 99)) if finite.size else (None, None)
-        ax.imshow(image, cmap="gray", vmin=low, vmax=high, extent=_extent(picture_axes))
+        draw_picture(ax, image, picture_axes)
     ax.imshow(
         np.atleast_2d(labels),
         cmap=label_colours(k),
@@ -87,8 +84,23 @@ def draw_label_map(
         alpha=1.0 if image is None else alpha,
         extent=_extent(axes),
     )
+    _label_axes(ax, picture_axes)
+    add_legend(ax, class_names, labels)
+
+
+def draw_picture(ax: Axes, image: np.ndarray, axes: Sequence[Any]) -> None:
+    """Draw a grey image (rows, columns), or (columns,), that covers the axes (x, y), or (x,)."""
+    image = np.atleast_2d(np.asarray(image, dtype=float))
+    finite = image[np.isfinite(image)]
+    low, high = np.percentile(finite, (1, 99)) if finite.size else (None, None)
+    ax.imshow(image, cmap="gray", vmin=low, vmax=high, extent=_extent(axes))
+    _label_axes(ax, axes)
+
+
+def _label_axes(ax: Axes, axes: Sequence[Any]) -> None:
+    """Set limits, aspect and labels for a picture of what lies on HyperSpy axes."""
     # The last cells may reach beyond the image.
-    limits = _extent(picture_axes)
+    limits = _extent(axes)
     ax.set(xlim=limits[:2], ylim=limits[2:])
     ax.set_aspect("equal" if _has_shape(axes) else "auto")
     if len(axes) == 1:
@@ -96,7 +108,6 @@ def draw_label_map(
     ax.set_xlabel(_axis_label(axes[0], "x"))
     if len(axes) > 1:
         ax.set_ylabel(_axis_label(axes[1], "y"))
-    add_legend(ax, class_names, labels)
 
 
 def _extent(axes: Sequence[Any]) -> tuple[float, float, float, float]:

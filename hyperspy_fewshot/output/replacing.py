@@ -134,11 +134,13 @@ def _clear(path: Path) -> None:
 
 def _delete(folder: Path, lock: FileLock) -> None:
     """Delete a private folder, the lock last: what remains of it can be recognised."""
-    for entry in os.scandir(folder):
-        if entry.name != _LOCK:
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                Path(entry.path).unlink(missing_ok=True)
+    # Another process may have released the lock, and be deleting the folder.
+    with suppress(FileNotFoundError):
+        for entry in os.scandir(folder):
+            if entry.name != _LOCK:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    Path(entry.path).unlink(missing_ok=True)
     lock.release()
     shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperspy_fewshot.decision.classifier import FewShotClassifier, checked_reject
+from hyperspy_fewshot.decision.arguments import checked_reject
+from hyperspy_fewshot.decision.classifier import FewShotClassifier
 from hyperspy_fewshot.embedding.recipe import Part, Recipe
 from hyperspy_fewshot.encoders.base import KINDS, Encoder
 from hyperspy_fewshot.encoders.network import EMBEDDING
@@ -63,6 +64,11 @@ def check_classifier(classifier: Any) -> None:
     check_finite("landmarks", classifier.landmarks, (None, d + 1))
     check_finite("coefficients", classifier.coefficients, (len(classifier.landmarks), count))
     _check_jackknife(classifier)
+    _check_filters(classifier)
+    negative = classifier.negative_landmarks
+    check_finite("negative_landmarks", negative, (None, d + 1))
+    shape = (len(negative), count + 1)
+    check_finite("negative_coefficients", classifier.negative_coefficients, shape)
     if classifier.weights is not None:
         check_finite("weights", classifier.weights, (d,))
     check_shape("thresholds", classifier.thresholds, (count,))
@@ -84,6 +90,19 @@ def _check_jackknife(classifier: FewShotClassifier) -> None:
     check_finite("without_shots", classifier.without_shots, shape)
 
 
+def _check_filters(classifier: FewShotClassifier) -> None:
+    count, d = classifier.prototypes.shape
+    classes, rare = classifier.shot_mean_classes, classifier.rare
+    check_shape("shot_mean_classes", classes, (None,), "i")
+    check_finite("shot_means", classifier.shot_means, (len(classes), d))
+    check_shape("rare", rare, (None,), "i")
+    check_finite("filters", classifier.filters, (len(rare), d + 1))
+    known = set(range(count))
+    require(known.issuperset(classes.tolist()), "a shot is of no class")
+    one_of_each = len(set(rare.tolist())) == len(rare) < count
+    require(known.issuperset(rare.tolist()) and one_of_each, f"rare classes are {rare}")
+
+
 def check_recipe(recipe: Any) -> None:
     """Refuse a recipe whose parts do not fit together."""
     require(isinstance(recipe, Recipe) and recipe.parts, "it holds no recipe")
@@ -91,7 +110,9 @@ def check_recipe(recipe: Any) -> None:
     axis, count = recipe.signal_axis, 3 if recipe.grid.kind == "spectrum" else 2
     numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in axis[:-1])
     require(len(axis) == count and numbers and isinstance(axis[-1], str), f"signal_axis is {axis}")
-    require(-1 <= recipe.resemblance <= 1, f"the resemblance is {recipe.resemblance}")
+    cosine, distance = recipe.scatter
+    within = -1 <= cosine <= 1 and 0 <= distance < LARGEST
+    require(within, f"the scatter within classes is {recipe.scatter}")
     for part in recipe.parts:
         _check_grid(part.grid)
         same = (part.grid.kind, part.grid.nav_shape, part.grid.signal_shape, part.grid.stride)

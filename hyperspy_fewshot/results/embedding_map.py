@@ -11,7 +11,8 @@ import numpy as np
 from hyperspy.signal import BaseSignal
 from hyperspy.signals import LazySignal1D
 
-from hyperspy_fewshot.decision.classifier import FewShotClassifier, checked_reject
+from hyperspy_fewshot.decision.arguments import checked_reject
+from hyperspy_fewshot.decision.classifier import FewShotClassifier
 from hyperspy_fewshot.decision.covering import accept_covered
 from hyperspy_fewshot.embedding.blocks import block_sides, embed_all
 from hyperspy_fewshot.embedding.computing import compute
@@ -24,6 +25,7 @@ from hyperspy_fewshot.output import files, label_maps
 from hyperspy_fewshot.output.axes import axes_of_map, make_eager
 from hyperspy_fewshot.output.metadata import metadata_of, recipe_metadata
 from hyperspy_fewshot.results import storage
+from hyperspy_fewshot.results.examples import Examples
 from hyperspy_fewshot.results.result import FewShotResult
 from hyperspy_fewshot.results.shots import ShotEmbedder
 from hyperspy_fewshot.support.domain import Domain
@@ -198,8 +200,10 @@ class EmbeddingMap:
         if isinstance(learnt, FewShotClassifier):
             self._check_recipe(learnt, reject)
             known = support.support if isinstance(support, FewShotResult) else SupportSet()
-            return self._result(learnt, known, True, show_progressbar)
-        support = checked_support(support)
+            return self._result(
+                learnt.for_frequencies_of(self.sample), known, True, show_progressbar
+            )
+        support = checked_support(support, reject)
         embedder = ShotEmbedder(self.recipe, self.domain, self.source, self.known)
         known = embedder.embed(support, self.embeddings.data, show_progressbar)
         classifier = FewShotClassifier.fit(
@@ -209,13 +213,16 @@ class EmbeddingMap:
             support.class_names,
             centre=self.recipe.centre,
             feature_groups=self.recipe.feature_groups,
-            resemblance=self.recipe.resemblance,
+            scatter=self.recipe.scatter,
             reject=reject,
             recipe=self.recipe,
         )
         if self.recipe.grid.mixes:
             classifier = classifier.tempered(self.sample)
-        return self._result(classifier, support, False, show_progressbar)
+        classifier = classifier.for_frequencies_of(self.sample)
+        examples = Examples.of(known, classifier, support.class_names)
+        examples.warn(support)
+        return self._result(classifier, support, False, show_progressbar, examples)
 
     def _check_recipe(self, classifier: FewShotClassifier, reject: bool | float) -> None:
         recipe = classifier.recipe
@@ -232,19 +239,21 @@ class EmbeddingMap:
         support: SupportSet,
         transferred: bool,
         show_progressbar: bool | None,
+        examples: Examples | None = None,
     ) -> FewShotResult:
         predictions = self.predict(classifier)
         result = FewShotResult.build(
             predictions, classifier, support, self.domain, self.signal, self, transferred
         )
-        result.spread = classifier.spread(self.sample)
+        result.spread, result.examples = classifier.spread(self.sample), examples
         return result if self._lazy else result.compute(show_progressbar)
 
     def predict(self, classifier: FewShotClassifier) -> np.ndarray | da.Array:
         """Classify all queries, as :meth:`FewShotClassifier.predict` does one by one.
 
         A rejected query that an accepted one covers is given the class that it
-        resembles most: it lies at a boundary, and is not unknown.
+        resembles most: it lies at a boundary, and is not unknown. This does not
+        apply to queries near negative examples.
 
         Parameters
         ----------
@@ -261,20 +270,35 @@ class EmbeddingMap:
         first = max(0, len(grid.shape) - 2)
         depth = {axis: reach for axis in range(first, len(grid.shape))}
         if not isinstance(embeddings, da.Array):
-            return accept_covered(classifier.predict(embeddings), depth)
+            return accept_covered(classifier.judge(embeddings), depth)
         # The blocks need the decision alone, not the recipe.
         meta = np.empty((0,) * embeddings.ndim, np.float32)
         predictions = embeddings.map_blocks(
-            replace(classifier, recipe=None).predict,
+            replace(classifier, recipe=None).judge,
             chunks=(*embeddings.chunks[:-1], (len(classifier.class_names) + 2,)),
             dtype=np.float32,
             meta=meta,
         )
-        if not reach:
+        if not classifier.rejects:
             return predictions
         return predictions.map_overlap(
             accept_covered, depth=depth, boundary="none", meta=meta, reach=depth
         )
+
+    def cells(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Choose at most so many cells that are not masked, at random; their embeddings (n, d) too."""
+        shape = self.domain.grid.shape
+        flat = np.random.default_rng(0).permutation(int(np.prod(shape)))[: 2 * most]
+        chosen = np.array(np.unravel_index(np.sort(flat), shape))
+        embeddings = self.embeddings.data
+        if isinstance(embeddings, da.Array):
+            (found,) = compute(
+                embeddings.vindex[(*chosen, slice(None))], show_progressbar=None, what="Reading"
+            )
+        else:
+            found = embeddings[tuple(chosen)]
+        known = np.isfinite(found).all(axis=1)
+        return chosen.T[known][:most], found[known][:most]
 
     def save(self, path: str | Path, overwrite: bool | None = None) -> None:
         """Write the embeddings, the recipe and the embedded support examples to one file.
@@ -351,5 +375,6 @@ class EmbeddingMap:
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.domain.grid.shape))
         lazy = ", not computed" if self._lazy else ""
-        names = ", ".join(repr(p.encoder.name) if p.encoder else "?" for p in self.recipe.parts)
+        names = [repr(p.encoder.name) if p.encoder else "?" for p in self.recipe.parts]
+        names = ", ".join(dict.fromkeys(names))
         return f"<EmbeddingMap, {shape} embeddings of length {self.recipe.size} by {names}{lazy}>"

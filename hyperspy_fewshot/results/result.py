@@ -19,6 +19,10 @@ from hyperspy_fewshot.output import label_maps, overlay, pictures
 from hyperspy_fewshot.output.class_signals import class_signals
 from hyperspy_fewshot.output.metadata import as_columns, metadata_of, provenance
 from hyperspy_fewshot.results import storage
+from hyperspy_fewshot.results.audit import Audit
+from hyperspy_fewshot.results.detections import Detections
+from hyperspy_fewshot.results.examples import Examples
+from hyperspy_fewshot.results.suggesting import suggested
 from hyperspy_fewshot.statistics import Statistics, label_statistics
 from hyperspy_fewshot.support.domain import Domain
 from hyperspy_fewshot.support.locate import frame_of
@@ -57,6 +61,9 @@ class FewShotResult:
     spread
         Standard deviation of the fraction of every class over the choice of
         the shots, shape (K,).
+    examples
+        How well each example agrees with the others; None if the classifier
+        was learnt on other data.
     """
 
     labels: BaseSignal
@@ -70,6 +77,8 @@ class FewShotResult:
     transferred: bool = False
     packed: da.Array | None = None
     spread: np.ndarray | None = None
+    examples: Examples | None = None
+    _audit: Audit | None = None
     _statistics: Statistics | None = field(default=None, init=False)
 
     @classmethod
@@ -231,6 +240,7 @@ class FewShotResult:
             area_scale=scale,
             units=units,
             overlap=self.domain.grid.overlap,
+            boundary=self.domain.grid.boundary,
             frames=labels.ndim - areas.ndim,
         )
 
@@ -294,7 +304,82 @@ class FewShotResult:
             )
         reject = self.classifier.reject if reject is None else reject
         result = self.embedding_map.classify(support, reject, show_progressbar=show_progressbar)
+        result._audit = None if self._audit is None else self._audit.on(result)
         return result if self._lazy else result.compute(show_progressbar)
+
+    def audit(self, n: int = 50, seed: int = 0) -> Audit:
+        """Draw places at random, to be judged by eye: unbiased fractions with narrow intervals.
+
+        The audit is kept with the result: calling this again returns it, with more places if `n` is
+        larger; it is saved and loaded, and :meth:`update` evaluates it on the new labels. Computes a
+        lazy result.
+
+        Parameters
+        ----------
+        n
+            Number of places.
+        seed
+            Seed of the draw.
+
+        Returns
+        -------
+        Audit
+
+        Raises
+        ------
+        ValueError
+            If an audit with another seed holds judgements already, or nothing can be drawn.
+        """
+        audit = self._audit
+        if audit is not None and audit.design.seed != seed:
+            if audit.judged:
+                raise ValueError(
+                    f"The audit of this result has the seed {audit.design.seed} and "
+                    f"{len(audit.judged)} judgements; go on with result.audit(n, seed={audit.design.seed})."
+                )
+            audit = None
+        if audit is None:
+            audit = Audit.draw([self], n, seed)
+        elif n > len(audit):
+            audit.extend(n)
+        self._audit = audit
+        return audit
+
+    def suggest(self, n: int = 5) -> list[tuple[int, ...]]:
+        """Choose places where one more example helps most.
+
+        They are typical of what no example explains and, with many examples, doubtful. Places that
+        hold an example or belong to the audit are left out, and those at boundaries where possible.
+
+        Parameters
+        ----------
+        n
+            Number of places.
+
+        Returns
+        -------
+        list of tuple of int
+            Positions as in a support set: pixel indices, x before y.
+
+        Raises
+        ------
+        ValueError
+            If this result was loaded from a file, which does not hold the embeddings.
+        """
+        return suggested(self, n)
+
+    def detections(self, name: str) -> Detections:
+        """Find the instances of a class, and count them; computes a lazy result.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class.
+        """
+        if name not in self.class_names:
+            raise ValueError(f"There is no class {name!r}; classes are {list(self.class_names)}.")
+        self.compute()
+        return Detections.of(self, name)
 
     def mask(self, name: str) -> BaseSignal:
         """Return where a class is, as a boolean signal; computes a lazy result.
@@ -307,9 +392,8 @@ class FewShotResult:
         Returns
         -------
         hyperspy.signal.BaseSignal
-            For spectra and patterns over the navigation space, so that
-            ``s.decomposition(navigation_mask=~mask)`` uses this class alone;
-            for images over the pixels of the image.
+            For spectra and patterns over the navigation space, so that ``~mask`` is a navigation
+            mask for ``s.decomposition``; for images over the pixels of the image.
 
         Raises
         ------
@@ -367,8 +451,7 @@ class FewShotResult:
         Raises
         ------
         ValueError
-            If `method` is something else, the data are images, or the result
-            was loaded from a file, which does not hold the signal.
+            If `method` is something else, the data are images, or the result was loaded.
         """
         if method not in ("mean", "sum"):
             raise ValueError(f"method={method!r} must be 'mean' or 'sum'.")
@@ -435,8 +518,10 @@ class FewShotResult:
         )
         ax.set_title(self.labels.metadata.General.title, parse_math=False)
         if not self.transferred:
-            colours = pictures.label_colours(len(self.class_names)).colors[2:]
-            overlay.draw_support(ax, self.support, colours, self.domain, index)
+            colours = pictures.label_colours(len(self.class_names)).colors[1:]
+            wrong = self.examples.contradicted if self.examples else ()
+            wrong = {(row["class"], row["example"]) for row in wrong}
+            overlay.draw_support(ax, self.support, colours, self.domain, index, wrong)
         return ax
 
     def save(self, path: str | Path, overwrite: bool | None = None) -> None:
@@ -485,13 +570,19 @@ class FewShotResult:
             If the file holds no result, is damaged, or was written by another
             version in another format.
         """
-        return cls(**storage.load_result(path))
+        result = cls(**storage.load_result(path))
+        if result._audit is not None:
+            result._audit = result._audit.on(result)
+        return result
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.labels.data.shape))
         lazy = ", not computed" if self._lazy else ""
         head = f"<FewShotResult, {len(self.class_names)} classes, {shape} labels{lazy}>"
-        return head if self._statistics is None else f"{head}\n{self._statistics}"
+        if self._statistics is None:
+            return head
+        wrong = self.examples.summary if self.examples else ""
+        return "\n".join(filter(None, (head, str(self._statistics), wrong)))
 
     def _repr_html_(self) -> str:
         head = repr(self).splitlines()[0].strip("<>")

@@ -23,11 +23,16 @@ _BATCH_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class SupportEmbeddings:
-    """Embeddings (n, d), the independent shot of each (n,), and the class of every shot."""
+    """Embeddings (n, d), the independent shot of each (n,), and the class of every shot.
+
+    The class of negative examples is -1. `examples` are the indices of the examples among those of the
+    class that the shots come from.
+    """
 
     embeddings: np.ndarray
     shots: np.ndarray
     shot_classes: np.ndarray
+    examples: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)
@@ -56,7 +61,7 @@ class ShotEmbedder:
         for digest, (index, _, shots) in zip(digests, located, strict=True):
             if digest not in self.known:
                 new[digest] = shots
-                names.setdefault(digest, support.class_names[index])
+                names.setdefault(digest, (*support.class_names, "rejected")[index])
         for digest, found in self._embed_new(new, embeddings, show_progressbar).items():
             if not all(map(len, found)):
                 raise ValueError(
@@ -68,7 +73,9 @@ class ShotEmbedder:
         classes = np.repeat([i for i, _, _ in located], [len(found) for _, _, found in located])
         groups, group_classes = independent_shots(shots, classes, self.recipe.side)
         owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        return SupportEmbeddings(np.concatenate(parts), groups[owners], group_classes)
+        return SupportEmbeddings(
+            np.concatenate(parts), groups[owners], group_classes, _first_examples(located, groups)
+        )
 
     def _embed_new(
         self, new: dict[str, list[Shot]], embeddings: np.ndarray | da.Array, show_progressbar: bool
@@ -143,6 +150,17 @@ class ShotEmbedder:
             )
         cells = [grid.cell_at(place) for place in places]
         return np.stack([np.asarray(embeddings[cell]) for cell in cells])[:, np.newaxis]
+
+
+def _first_examples(located: list, groups: np.ndarray) -> tuple[int, ...]:
+    """Index, among those of its class, of the first example of every group of shots."""
+    counted: dict[int, int] = {}
+    indices = []
+    for k, _, shots in located:
+        indices += [counted.get(k, 0)] * len(shots)
+        counted[k] = counted.get(k, 0) + 1
+    _, first = np.unique(groups, return_index=True)
+    return tuple(indices[i] for i in first)
 
 
 def _finite(parts: list[np.ndarray]) -> np.ndarray:

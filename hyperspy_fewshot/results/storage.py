@@ -22,12 +22,15 @@ from hyperspy_fewshot.output.axes import (
 from hyperspy_fewshot.output.metadata import metadata_of, versions
 from hyperspy_fewshot.output.partial import compute_into, is_partial, partial_folder
 from hyperspy_fewshot.output.plain import plain_axes
+from hyperspy_fewshot.results.audit import Audit
+from hyperspy_fewshot.results.examples import Examples
 from hyperspy_fewshot.support.domain import Domain
 from hyperspy_fewshot.support.support_set import SupportSet
 
 _RESULT, _MAP = "few-shot result", "embedding map"
 _OF_RESULT = (
-    "probabilities", "confidence", "classifier", "axes", "transferred", "support", "spread",
+    "probabilities", "confidence", "classifier", "axes", "transferred", "support", "spread", "audit",
+    "examples",
 )  # fmt: skip
 _OF_MAP = ("recipe", "axes", "sample", "guide", "mask", "known", "fingerprint")
 
@@ -83,6 +86,8 @@ def _write_result(result: Any, path: Path) -> None:
         "transferred": result.transferred,
         "spread": result.spread,
         "support": result.support.as_json(arrays),
+        "examples": None if result.examples is None else result.examples.rows,
+        "audit": None if result._audit is None else result._audit.to_json(),
     }
     files.write(path, result.labels, {_RESULT: state}, arrays)
 
@@ -108,6 +113,10 @@ def load_result(path: str | Path) -> dict[str, Any]:
         labels.metadata.set_item("FewShot.class_names", list(names))
         class_axes = [class_axis(len(names)), *axes]
         validation.check_finite("spread", state["spread"], (len(names),))
+        audit = None if state["audit"] is None else Audit.from_json(state["audit"])
+        examples = None if state["examples"] is None else Examples.checked(state["examples"], names)
+        same = audit is None or audit.design.shapes == (shape,)
+        validation.require(same, "the audit is one of other label maps")
         return {
             "labels": labels,
             "probabilities": _signal(state["probabilities"], class_axes, "Few-shot probabilities"),
@@ -117,6 +126,8 @@ def load_result(path: str | Path) -> dict[str, Any]:
             "domain": domain,
             "transferred": transferred,
             "spread": state["spread"],
+            "examples": examples,
+            "_audit": audit,
         }
 
 

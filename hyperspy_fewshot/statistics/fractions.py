@@ -19,6 +19,7 @@ def label_statistics(
     area_scale: float = 1.0,
     units: str = "px²",
     overlap: float = 1.0,
+    boundary: float = 0.5,
     frames: int = 0,
 ) -> Statistics:
     """Compute the statistics of a label map.
@@ -27,14 +28,15 @@ def label_statistics(
     rejected, -2 masked. A cell of the map covers `cell_areas` pixels, shape `map`, each of which has
     the area `area_scale` in `units`. `spread`, shape (K,), is the standard deviation of the fractions
     over the choice of the shots, and `shots` their number for each class. `overlap` is the number of
-    neighbouring labels that depend on the same data. The first `frames` axes run over the frames of a
+    neighbouring labels that depend on the same data, and boundaries may be shifted by `boundary` cells.
+    The first `frames` axes run over the frames of a
     stack, each of which then has statistics of its own. For the intervals see
     :func:`~hyperspy_fewshot.statistics.intervals.fraction_intervals`.
     """
     areas = np.broadcast_to(cell_areas, labels.shape).astype(float)
     total = areas[labels != MASKED].sum() or np.nan
     n_map = min(2, labels.ndim - frames)
-    parts = fraction_intervals(labels, probabilities, areas, spread, overlap, n_map)
+    parts = fraction_intervals(labels, probabilities, areas, spread, overlap, boundary, n_map)
     rows = {}
     names = {**dict(enumerate(class_names)), REJECTED: "rejected", MASKED: "masked"}
     for label, name in names.items():
@@ -61,7 +63,7 @@ def label_statistics(
     }
     options = {
         "cell_areas": cell_areas, "spread": spread, "shots": shots, "area_scale": area_scale,
-        "units": units, "overlap": overlap,
+        "units": units, "overlap": overlap, "boundary": boundary,
     }  # fmt: skip
     of_frames = {
         index: label_statistics(

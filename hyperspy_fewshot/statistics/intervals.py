@@ -2,17 +2,13 @@
 
 import numpy as np
 
+from hyperspy_fewshot.frequencies import class_frequencies
 from hyperspy_fewshot.labels import MASKED
 
 # Weights of the parts of an interval: half-width of a 95 % interval of the normal distribution for
-# the labels, then shots, ambiguity, boundary and rejection. Chosen on simulated and public data, see
+# the labels, then shots, ambiguity and rejection. Chosen on simulated and public data, see
 # ``benchmarks/trust.py``.
-_LABELS, _SHOTS, _AMBIGUITY, _BOUNDARY, _REJECTION = 1.96, 3.0, 2.0, 0.5, 0.2
-# Labels from which class frequencies are estimated: a regular subset of more of them.
-_MOST_LABELS = 2**14
-# The estimate of the frequencies has converged when none changes by more, and is stopped after so
-# many steps.
-_CHANGE, _MOST_STEPS = 1e-5, 200
+_LABELS, _SHOTS, _AMBIGUITY, _REJECTION = 1.96, 3.0, 2.0, 0.4
 
 
 def fraction_intervals(
@@ -21,14 +17,16 @@ def fraction_intervals(
     areas: np.ndarray,
     spread: np.ndarray | None,
     overlap: float,
+    boundary: float,
     n_map: int,
 ) -> dict[str, np.ndarray]:
     """Compute the 95 % intervals of the fractions of all classes, and their parts.
 
     Labels and areas have the shape of the map, the probabilities (K, *map). `spread`, shape (K,), is
     the standard deviation of the fractions over the choice of the shots; None: not known. `overlap` is
-    the number of neighbouring labels that rest on the same data, and the last `n_map` axes are those
-    along which labels are neighbours.
+    the number of neighbouring labels that rest on the same data, `boundary` the number of cells by
+    which boundaries may be shifted, and the last `n_map` axes are those along which labels are
+    neighbours.
 
     Returns arrays (K,) by name. Three estimates of the fraction, "fraction", the share of the labels,
     "mean_probability" and "frequency", the class frequencies under which the probabilities are most
@@ -40,7 +38,7 @@ def fraction_intervals(
     """
     kept, accepted = labels != MASKED, labels >= 0
     share = np.where(kept, areas, 0) / (areas[kept].sum() or np.nan)
-    beside = _beside_others(labels, n_map)[accepted]
+    beside = beside_others(labels, n_map)[accepted]
     rejected = kept & ~accepted
     classes = np.arange(len(probabilities))[:, np.newaxis]
     best = probabilities[:, rejected].argmax(axis=0) == classes
@@ -55,7 +53,7 @@ def fraction_intervals(
         "of_labels": _LABELS * np.sqrt(overlap * ((p * (1 - p)) @ share**2)),
         "of_shots": _SHOTS * (np.zeros(len(p)) if spread is None else spread),
         "of_ambiguity": _AMBIGUITY * (abs(is_own - p) @ share),
-        "of_boundary": _BOUNDARY * (is_own @ (beside * share)),
+        "of_boundary": boundary * (is_own @ (beside * share)),
         "of_rejection": _REJECTION * lost,
     }
     if not kept.any():
@@ -66,26 +64,11 @@ def fraction_intervals(
     return {**estimates, **extents, **ends}
 
 
-def class_frequencies(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Estimate class frequencies (K,) from probabilities (K, n) that assume equal ones.
+def beside_others(labels: np.ndarray, n_map: int) -> np.ndarray:
+    """Which labels have a direct neighbour of another label that is not masked.
 
-    The expectation maximisation of M. Saerens et al., Neural Comput. 14, 21 (2002), eq. 2.9.
+    Neighbours lie along the last `n_map` axes.
     """
-    if not weights.sum() > 0:
-        return np.zeros(len(probabilities))
-    step = max(1, -(-len(weights) // _MOST_LABELS))
-    p, weights = probabilities[:, ::step], weights[::step] / weights[::step].sum()
-    frequencies = np.full(len(p), 1 / len(p))
-    for _ in range(_MOST_STEPS):
-        joint = p * frequencies[:, np.newaxis]
-        before, frequencies = frequencies, (joint / joint.sum(axis=0)) @ weights
-        if abs(frequencies - before).max() < _CHANGE:
-            break
-    return frequencies
-
-
-def _beside_others(labels: np.ndarray, n_map: int) -> np.ndarray:
-    """Which labels have a direct neighbour of another label that is not masked."""
     beside = np.zeros(labels.shape, bool)
     for axis in range(labels.ndim - n_map, labels.ndim):
         along, marked = np.moveaxis(labels, axis, 0), np.moveaxis(beside, axis, 0)

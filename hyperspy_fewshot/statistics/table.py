@@ -27,7 +27,7 @@ class Statistics:
     - `confidence`: mean confidence of the labels. NaN if there are none, and in the rows "rejected"
       and "masked".
     - `shots`: number of shots of the class that do not share most of their data; 0 if it is not
-      known. The interval of a class of one shot lacks the choice of this shot.
+      known. With one shot, little is known of how much the examples of a class vary.
 
     Parameters
     ----------

@@ -63,6 +63,20 @@ class Domain:
         n = len(self.navigation_axes)
         return tuple(index[:n][::-1]) + tuple(index[n:][::-1])
 
+    def location_of(self, cell: Sequence[int]) -> tuple[int, ...]:
+        """Location in the data of a cell of a label map, both in array order."""
+        if not self.is_image:
+            return tuple(map(int, cell))
+        *frame, row, column = cell
+        rows, columns = self.cells_of_map()
+        return (*map(int, frame), int(rows[row]), int(columns[column]))
+
+    def position_of(self, cell: Sequence[int]) -> tuple[int, ...]:
+        """Index on `axes`, x before y, of a cell of a label map, which is in array order."""
+        # Reversing the order of either kind of axes twice leaves it as it is.
+        location, n = self.location_of(cell), len(self.navigation_axes)
+        return (*location[:n][::-1], *location[n:][::-1])
+
     def on_map(self, position: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Split a position on `axes` into that of the frame and that on the map."""
         n = len(self.frame_axes) if self.is_image else 2

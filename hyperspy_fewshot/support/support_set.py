@@ -29,7 +29,7 @@ from hyperspy_fewshot.support.serialising import digest_of, from_json, to_json
 _LEAST_READY_SIDE = 4
 # Name of the array that holds the JSON of a support set in a file.
 _MEMBER = "support"
-_RESERVED = ("rejected", "masked")
+_NEGATIVES, _MASKED = "rejected", "masked"
 _ACCEPTED = (
     "a HyperSpy ROI (Point1DROI, Point2DROI, SpanROI, RectangularROI, CircleROI, PolygonROI), a "
     "position tuple (ints: pixels, floats: calibrated units, x before y), a signal or an array"
@@ -52,17 +52,27 @@ class SupportSet:
         - for stacks ``(*navigation, x, y)`` or ``(navigation index, roi)``;
         - a signal or array that holds ready examples.
 
-        Each element of a list is one shot. Of ready examples, each item is one.
+        Each element of a list is one shot. Of ready examples, each item is one. The name
+        ``"rejected"`` holds negative examples, which belong to no class.
+
+    Attributes
+    ----------
+    negatives
+        The negative examples: queries nearer to one of them than to every class are rejected.
 
     Examples
     --------
     >>> support = SupportSet({"Ge": [(512, 2600), (1400, 2750)]})
     >>> support.add("cap", (30, 40))
+    >>> support.add("rejected", (700, 90))
     >>> support.shots
     {'Ge': 2, 'cap': 1}
+    >>> support.negatives
+    [(700, 90)]
     """
 
     examples: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    negatives: list = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.examples, Mapping):
@@ -91,24 +101,28 @@ class SupportSet:
     def add(self, name: str, *examples: Any) -> None:
         """Add examples to a class, which is created if it does not exist.
 
+        With the name ``"rejected"`` they are negative examples.
+
         Raises
         ------
         TypeError, ValueError
-            If the name is not a string or is reserved, or an example is of a kind that is not
+            If the name is not a string or is ``"masked"``, or an example is of a kind that is not
             accepted, or an ROI without a position.
         """
         if not isinstance(name, str):
             raise TypeError(f"Class names are strings, got {name!r}.")
-        if name in _RESERVED:
+        if name == _MASKED:
             raise ValueError(
-                f"A class cannot be called {name!r}: the name is reserved for queries without a class."
+                f"A class cannot be called {name!r}: the name is reserved for queries that are left "
+                "out, by navigation_mask=."
             )
         for example in examples:
             _check_example(name, example)
-        self.examples.setdefault(name, []).extend(examples)
+        given = self.negatives if name == _NEGATIVES else self.examples.setdefault(name, [])
+        given.extend(examples)
 
     def remove(self, name: str, index: int | None = None) -> None:
-        """Remove one example of a class, or the whole class.
+        """Remove one example of a class, or the whole class; ``"rejected"``: of the negatives.
 
         Raises
         ------
@@ -116,16 +130,23 @@ class SupportSet:
             If there is no such class or example, or the index is no integer.
         """
         self._check(name, *([] if index is None else [index]))
-        if index is None:
-            del self.examples[name]
+        if index is not None:
+            del self._given[name][index]
+        elif name == _NEGATIVES:
+            self.negatives.clear()
         else:
-            del self.examples[name][index]
+            del self.examples[name]
+
+    @property
+    def _given(self) -> dict[str, list]:
+        """Examples of all classes, and under their reserved name the negative ones, if any."""
+        return {**self.examples, **({_NEGATIVES: self.negatives} if self.negatives else {})}
 
     def _check(self, name: str, *indices: int) -> None:
         """Raise if there is no such class, or no example with one of the indices."""
-        if name not in self.examples:
-            raise KeyError(f"There is no class {name!r}; classes are {list(self.examples)}.")
-        count = len(self.examples[name])
+        if name not in self._given:
+            raise KeyError(f"There is no class {name!r}; classes are {list(self._given)}.")
+        count = len(self._given[name])
         for index in indices:
             if not isinstance(index, int | np.integer) or isinstance(index, bool):
                 raise TypeError(f"Examples are removed by their index, an integer; got {index!r}.")
@@ -135,7 +156,7 @@ class SupportSet:
     def copy(self) -> "SupportSet":
         """Return an independent copy; ROIs are copied with their present position."""
         return SupportSet(
-            {name: [_copy(example) for example in e] for name, e in self.examples.items()}
+            {name: [_copy(example) for example in e] for name, e in self._given.items()}
         )
 
     @classmethod
@@ -174,9 +195,13 @@ class SupportSet:
         return cls(examples)
 
     def locate(self, domain: Domain) -> list[tuple[int, Any, list[Shot]]]:
-        """Find all examples in a data set: the index of the class, the example, and its shots."""
+        """Find all examples in a data set: the index of the class, the example, and its shots.
+
+        The index of negative examples is -1.
+        """
         found = []
-        for index, (name, examples) in enumerate(self.examples.items()):
+        for index, (name, examples) in enumerate(self._given.items()):
+            index = -1 if name == _NEGATIVES else index
             for example in examples:
                 try:
                     found.append((index, example, locate(example, domain)))
@@ -196,9 +221,10 @@ class SupportSet:
         changed = self.copy()
         for name, indices in remove.items():
             self._check(name, *np.ravel(indices))
-            kept = np.delete(np.arange(len(self.examples[name])), indices)
-            changed.examples[name] = [changed.examples[name][i] for i in kept]
-            if not changed.examples[name]:
+            given = changed._given[name]
+            kept = np.delete(np.arange(len(given)), indices)
+            given[:] = [given[i] for i in kept]
+            if not given and name != _NEGATIVES:
                 changed.remove(name)
         for name, given in examples.items():
             changed.add(name, *_as_list(given))
@@ -211,12 +237,12 @@ class SupportSet:
     def as_json(self, arrays: dict[str, np.ndarray] | None) -> str:
         """Serialise the support set as JSON; `arrays` receives the data of ready examples."""
         return json.dumps(
-            {name: [to_json(e, arrays) for e in given] for name, given in self.examples.items()}
+            {name: [to_json(e, arrays) for e in given] for name, given in self._given.items()}
         )
 
     def digest(self) -> str:
-        """Digest of the class names and examples."""
-        digests = {name: [digest_of(e) for e in given] for name, given in self.examples.items()}
+        """Digest of the class names and all examples."""
+        digests = {name: [digest_of(e) for e in given] for name, given in self._given.items()}
         return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
@@ -270,7 +296,8 @@ class SupportSet:
 
     def __repr__(self) -> str:
         shots = ", ".join(f"{name!r}: {count}" for name, count in self.shots.items())
-        return f"<SupportSet, shots {{{shots}}}>"
+        negatives = f", {len(self.negatives)} negative examples" * bool(self.negatives)
+        return f"<SupportSet, shots {{{shots}}}{negatives}>"
 
 
 def area_roi_sides(support: SupportSet, axes: Sequence[Any]) -> list[float]:
@@ -290,7 +317,8 @@ def ready_side(support: SupportSet) -> int | None:
 
 
 def _all_examples(support: SupportSet) -> list[Any]:
-    return [example for given in support.examples.values() for example in given]
+    examples = [example for given in support.examples.values() for example in given]
+    return examples + support.negatives
 
 
 def _as_list(examples: Any) -> list:
@@ -333,8 +361,11 @@ def _check_example(name: str, example: Any) -> None:
         )
 
 
-def checked_support(support: Any) -> SupportSet:
-    """Return a copy of a support set or dict that has two classes and examples of each."""
+def checked_support(support: Any, reject: bool | float) -> SupportSet:
+    """Return a copy of a support set or dict that has two classes and examples of each.
+
+    Negative examples are refused if nothing is to be rejected.
+    """
     # A copy, since the user may move ROIs and add examples later.
     support = (support if isinstance(support, SupportSet) else SupportSet(support)).copy()
     if len(support.class_names) < 2:
@@ -345,4 +376,9 @@ def checked_support(support: Any) -> SupportSet:
     for name, shots in support.shots.items():
         if not shots:
             raise ValueError(f"Class {name!r} has no examples; give at least one.")
+    if support.negatives and reject is False:
+        raise ValueError(
+            f'reject=False contradicts the {len(support.negatives)} negative examples ("rejected") of the '
+            'support set: leave reject out, or remove them with support.remove("rejected").'
+        )
     return support

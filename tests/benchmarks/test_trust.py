@@ -9,6 +9,7 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 import trust
+import trust_tables
 from trials import calibration_error
 
 from hyperspy_fewshot.data import Specimen
@@ -204,7 +205,7 @@ def test_a_target_is_bold_where_it_is_missed():
     where = {"data": "real", "drawn": "clicked", "shots": 5}
     records = [{**where, "kind": "spectra, context 1", "ECE": error} for error in (0.01, 0.05)]
     records += [{**where, "kind": "images", "ECE": 0.01}]
-    (line,) = [line for line in trust.targets(records) if line[0] == "ECE"]
+    (line,) = [line for line in trust_tables.targets(records) if line[0] == "ECE"]
     assert line == ["ECE", "real", "5", "0.010 (≤ 0.06)", "", "", "", "**0.030** (≤ 0.02)", ""]
 
 
@@ -221,7 +222,7 @@ def test_small_run_writes_its_tables(folder, tmp_path, monkeypatch, capsys):
         assert table in printed
         assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "| real | images | 1 | 5 | clicked | " in tables["trust_table.md"]
-    for kind in trust.KINDS:
+    for kind in trust_tables.KINDS:
         assert f"| synthetic | {kind} | " in tables["trust_labels_table.md"]
         assert (f"| 1 % | 0.5 | {kind} | 1 | " in tables["trust_rare_table.md"]) == (
             kind.startswith("spectra")

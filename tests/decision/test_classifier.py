@@ -2,12 +2,14 @@
 
 import pickle
 import tracemalloc
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hyperspy_fewshot.decision.classifier import FewShotClassifier
+from hyperspy_fewshot.decision.ridge import fit_ridge
 from hyperspy_fewshot.labels import MASKED, REJECTED
 
 
@@ -55,7 +57,8 @@ def test_a_query_below_all_thresholds_is_rejected():
     landmarks, coefficients = np.eye(2, 4), np.eye(2)
     made = FewShotClassifier(
         ("a", "b"), np.zeros(3), prototypes, 0.1, thresholds, 1.0, landmarks, coefficients, 0.0,
-        (1, 1), np.empty((0, 2, 2)), np.empty(0),
+        (1, 1), np.empty((0, 2, 2)), np.empty(0), np.empty((0, 3)), np.empty(0, int),
+        np.empty(0, int), np.empty((0, 4)), np.empty((0, 4)), np.empty((0, 3)),
     )  # fmt: skip
     queries = np.array([unit(v) for v in ([1, 0, 0.1], [0.7, 0.3, 1], [0.7, 0.1, 1], [0, 0, 1])])
     np.testing.assert_array_equal(labels_of(made, queries), [0, 0, REJECTED, REJECTED])
@@ -319,21 +322,25 @@ def test_support_sets_that_cannot_be_fitted(fit, classes, options, message):
 # How much depends on the choice of the shots.
 
 
-def test_spread_is_that_of_the_jackknife(fit, uneven):
+@pytest.fixture
+def several(uneven):
+    """The classes of several shots, as arguments of `fit`, and a sample."""
     embeddings, shots, classes, centre = uneven
+    kept = classes[shots] < 2
     sample = np.random.default_rng(4).normal(1, 2, (300, 6)).astype(np.float32)
-    classifier = fit(embeddings, classes, shots, centre=centre, reject=False)
-    counts = np.bincount(classes)
-    assert classifier.shots == tuple(counts)
+    # The shot of the third class is the last but one.
+    numbers = np.where(shots == 8, 7, shots)[kept]
+    return (embeddings[kept], np.delete(classes, 7), numbers), {"centre": centre}, sample
+
+
+def test_spread_is_that_of_the_jackknife(fit, several):
+    arguments, options, sample = several
+    classifier = fit(*arguments, reject=False, **options)
+    assert classifier.shots == (5, 3)
 
     def fractions(coefficients):
-        scores = np.array(
-            [
-                FewShotClassifier.scores(replace(classifier, coefficients=coefficients), x)
-                for x in sample
-            ]
-        )
-        return np.bincount(scores.argmax(axis=1), minlength=len(counts)) / len(sample)
+        scores = replace(classifier, coefficients=coefficients).scores(sample)
+        return np.bincount(scores.argmax(axis=1), minlength=2) / len(sample)
 
     whole = fractions(classifier.coefficients)
     changes = np.array([fractions(c) - whole for c in classifier.without_shots])
@@ -342,25 +349,56 @@ def test_spread_is_that_of_the_jackknife(fit, uneven):
     assert expected.max() > 0
 
 
-def test_confidence_is_lowered_to_what_depends_on_the_shots(fit, uneven):
-    embeddings, shots, classes, centre = uneven
-    sample = np.random.default_rng(4).normal(1, 2, (300, 6)).astype(np.float32)
-    classifier = fit(embeddings, classes, shots, centre=centre, reject=False)
+def test_confidence_is_lowered_to_what_depends_on_the_shots(fit, several):
+    arguments, options, sample = several
+    classifier = fit(*arguments, reject=False, **options)
     best = classifier.scores(sample).argmax(axis=1)
     others = [replace(classifier, coefficients=c).scores(sample) for c in classifier.without_shots]
     changed = [(scores.argmax(axis=1) != best).mean() for scores in others]
-    target = min((classifier.variance_shares * changed).sum(), 0.95 * 2 / 3)
+    target = min((classifier.variance_shares * changed).sum(), 0.95 / 2)
     sure = replace(classifier, temperature=1e-3)
     found = sure.tempered(sample)
-    doubt = 1 - found.predict(sample)[:, :3].max(axis=1).mean()
+    doubt = 1 - found.predict(sample)[:, :2].max(axis=1).mean()
     assert doubt == pytest.approx(target, abs=2e-3)
     np.testing.assert_array_equal(found.scores(sample), sure.scores(sample))
     unsure = replace(classifier, temperature=100.0)
-    assert unsure.tempered(sample) is unsure
+    assert unsure.tempered(sample).temperature == 100
 
 
-def test_one_shot_a_class_has_no_spread(clusters):
+@pytest.mark.parametrize("shots", [1, (1, 4, 1)])
+def test_queries_stand_in_for_the_only_shot_of_a_class(clusters, shots):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        classifier = clusters(0, distance=2.0).fit(shots)
+    queries = [clusters(1, distance=2.0).draw(k, 200) for k in range(3)]
+    sample = np.concatenate(queries).astype(np.float32)
+    best = classifier.predict(sample)[:, :3].argmax(axis=1)
+    whole, single = np.bincount(best, minlength=3) / 600, np.array(classifier.shots) == 1
+    # Many draws, where the classifier takes a few.
+    rng, changes = np.random.default_rng(5), []
+    for _ in range(300):
+        vectors = classifier.shot_means.copy()
+        for k in np.flatnonzero(single):
+            drawn = sample[rng.choice(np.flatnonzero(best == k))]
+            vectors[classifier.shot_mean_classes == k] = drawn - classifier.centre
+        ridge = fit_ridge(
+            vectors, np.arange(len(vectors)), classifier.shot_mean_classes, classifier.bias
+        )
+        other = replace(classifier, landmarks=ridge.landmarks, coefficients=ridge.coefficients)
+        labels = other.scores(sample).argmax(axis=1)
+        changes.append(np.bincount(labels, minlength=3) / 600 - whole)
+    variance = np.mean(np.square(changes), axis=0)
+    for coefficients, share in zip(
+        classifier.without_shots, classifier.variance_shares, strict=True
+    ):
+        labels = replace(classifier, coefficients=coefficients).scores(sample).argmax(axis=1)
+        variance += share * (np.bincount(labels, minlength=3) / 600 - whole) ** 2
+    np.testing.assert_allclose(classifier.spread(sample), np.sqrt(variance), rtol=0.5)
+
+
+def test_the_only_shot_stays_where_nothing_is_labelled_as_its_class(clusters):
     with pytest.warns(UserWarning, match="With one example"):
         classifier = clusters(0).fit(1)
-    assert classifier.shots == (1, 1, 1)
-    np.testing.assert_array_equal(classifier.spread(clusters(0).draw(0, 50)), 0)
+    sample = clusters(0).draw(0, 50).astype(np.float32)
+    assert (classifier.scores(sample).argmax(axis=1) == 0).all()
+    np.testing.assert_array_equal(classifier.spread(sample), 0)

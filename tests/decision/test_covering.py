@@ -62,3 +62,17 @@ def test_masked_queries_cover_nothing_and_stay_masked():
 def test_without_rejection_nothing_is_copied():
     packed = packed_map((4, 4), rejected=0)
     assert accept_covered(packed, {0: 1, 1: 1}) is packed
+
+
+def test_what_is_nearest_to_a_negative_example_stays_rejected():
+    packed = packed_map((6, 7), rejected=0.4)
+    packed[2:4, 2:5, -2:] = -3, np.nan
+    before = packed.copy()
+    found = accept_covered(packed, {0: 1, 1: 1})
+    np.testing.assert_array_equal(packed, before)
+    assert (found[2:4, 2:5, -2] == -1).all()
+    others = packed.copy()
+    others[2:4, 2:5, -2] = -2
+    others = naive(others, {0: 1, 1: 1})
+    others[2:4, 2:5, -2] = -1
+    np.testing.assert_array_equal(found, others)

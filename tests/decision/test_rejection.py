@@ -9,6 +9,7 @@ from scipy import stats
 from hyperspy_fewshot.decision.rejection import (
     FALLBACK_THRESHOLD,
     class_prototypes,
+    least_resemblance,
     rejection_thresholds,
 )
 from hyperspy_fewshot.decision.vectors import l2_normalise
@@ -158,3 +159,17 @@ def test_a_level_that_the_examples_do_not_support_is_named(clusters):
 @pytest.mark.parametrize("reject", [0.07, True, False])
 def test_no_warning_with_enough_examples(clusters, reject):
     clusters(0).fit(5, reject=reject)
+
+
+@pytest.mark.parametrize(("cosine", "distance"), [(0.3, 1.0), (0.9, 1.0), (0.5, 30.0), (-1.0, 0.0)])
+def test_the_least_resemblance_depends_on_how_far_a_class_is_from_the_centre(cosine, distance):
+    rng = np.random.default_rng(0)
+    classes, shots = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 2, 3, 3, 3])
+    lengths = np.array([1.0, 3.0, 8.0, 4.0, 10.0, 11.0, 12.0])
+    vectors = rng.normal(size=(7, 5))
+    vectors *= lengths[:, np.newaxis] / np.linalg.norm(vectors, axis=1, keepdims=True)
+    # Shots of class 0: mean lengths 2 and 4; of class 1: 8 and 11.
+    half = distance / np.sqrt(2) / 2
+    angles = [min(2 * np.arcsin(min(half / r, 1)), np.pi / 2) for r in (3.0, 9.5)]
+    found = least_resemblance(vectors, shots, classes, (cosine, distance))
+    np.testing.assert_allclose(found, np.minimum(np.cos(angles), cosine), atol=1e-12)

@@ -61,17 +61,32 @@ def test_the_encoder_is_fitted_on_finite_unmasked_items(case, masked, tools):
     encoder = Student()
     context = None if grid.context == 1 else grid.context
     _, recipe, _ = learnt(da.from_array(data, chunks=chunks), grid, encoder, mask, context)
-    ((sample, kind, sum_normalise),) = encoder.shown
-    items = tools.naive_items(data, grid, mask)
-    kept = np.isfinite(items).all(axis=tuple(range(len(grid.shape), items.ndim)))
-    kept &= True if mask is None else ~mask
-    assert (kind, sum_normalise, sample.dtype) == (grid.kind, False, np.float32)
-    np.testing.assert_allclose(in_order(sample), in_order(items[kept]), rtol=1e-5, atol=0.01)
-    (part,) = recipe.parts
-    assert part.encoder.mean == sample.mean()
-    assert part.origin == Student().sha256 != part.encoder.sha256
-    assert (part.size, part.scale, recipe.signal_axis) == (2, 1.0, AXIS)
-    assert recipe.grid.context == grid.context
+    # Spectra that are pooled are embedded by themselves, too.
+    twice = grid.kind == "spectrum" and grid.context > 1
+    grids = [grid, replace(grid, context=1)] if twice else [grid]
+    for own, part, shown in zip(grids, recipe.parts, encoder.shown, strict=True):
+        sample, kind, sum_normalise = shown
+        items = tools.naive_items(data, own, mask)
+        kept = np.isfinite(items).all(axis=tuple(range(len(grid.shape), items.ndim)))
+        kept &= True if mask is None else ~mask
+        assert (kind, sum_normalise, sample.dtype) == (grid.kind, False, np.float32)
+        np.testing.assert_allclose(in_order(sample), in_order(items[kept]), rtol=1e-5, atol=0.01)
+        assert part.encoder.mean == sample.mean()
+        assert part.origin == Student().sha256 != part.encoder.sha256
+        assert (part.size, recipe.signal_axis) == (2, AXIS)
+        assert part.grid.context == own.context
+    assert len(recipe.parts) > 1 or recipe.parts[0].scale == 1
+
+
+def test_pooled_spectra_weigh_more_than_single_ones():
+    data = np.random.default_rng(0).poisson(9.0, (30, 40, 5)).astype(float)
+    _, recipe, sample = learnt(data, PositionGrid((30, 40), (5,), 3), context=3)
+    variances = sample.embeddings.var(axis=0).reshape(2, 2).sum(axis=1)
+    np.testing.assert_allclose(variances, [1, 0.49], rtol=1e-5)
+    single = recipe.parts[1]
+    values = data.mean(axis=2) - single.encoder.mean
+    found = single.scale * np.stack([values, data[..., 0]], axis=-1)
+    np.testing.assert_allclose(sample.whole[..., 2:], found, rtol=1e-4, atol=1e-5)
 
 
 def test_the_encoder_is_told_that_the_sum_says_nothing():
@@ -94,9 +109,9 @@ def test_the_embeddings_of_a_small_data_set_are_those_of_the_pass_over_it(
     source, recipe, sample = learnt(lazy, grid, mask=mask, context=context)
     expected = embed_all(recipe, source).compute()
     np.testing.assert_allclose(sample.whole, expected, rtol=1e-5)
-    rows = finite(expected[..., :2])
+    rows = finite(expected[..., : recipe.size])
     np.testing.assert_allclose(in_order(sample.embeddings), in_order(rows), atol=0.01)
-    np.testing.assert_allclose(recipe.centre, rows.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(recipe.centre, rows.mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

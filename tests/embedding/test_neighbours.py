@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from hyperspy_fewshot.embedding.neighbours import resemblance_within_classes
+from hyperspy_fewshot.embedding.neighbours import scatter_within_classes
 from hyperspy_fewshot.grids.chips import ChipGrid
 from hyperspy_fewshot.grids.positions import PositionGrid
 
@@ -22,7 +22,7 @@ def cosines_to(embeddings, direction, centre):
 
 
 def angle_of(*given):
-    return math.acos(resemblance_within_classes(*given))
+    return math.acos(scatter_within_classes(*given)[0])
 
 
 SCAN = PositionGrid((40, 50), (100,))
@@ -32,10 +32,13 @@ SCAN = PositionGrid((40, 50), (100,))
 def test_it_holds_one_class_and_leaves_the_other_out(noise):
     embeddings, _ = two_classes(noise=noise)
     centre = embeddings.mean(axis=(0, 1))
-    least = resemblance_within_classes([embeddings], centre, SCAN)
+    least, distance = scatter_within_classes([embeddings], centre, SCAN)
     shot = embeddings[20, 5] - centre
     assert (cosines_to(embeddings[:, :25], shot, centre) > least).mean() > 0.99
     assert (cosines_to(embeddings[:, 25:], shot, centre) < least).all()
+    distances = np.linalg.norm(embeddings - embeddings[20, 5], axis=-1)
+    assert (distances[:, :25] < distance).mean() > 0.99
+    assert (distances[:, 25:] > distance).mean() > 0.99
 
 
 def test_pieces_give_nearly_the_same_as_all():
@@ -74,10 +77,10 @@ def test_what_neighbours_share_is_taken_into_account():
 def test_too_few_or_no_neighbours_say_nothing():
     embeddings, _ = two_classes((3, 4))
     centre = embeddings.mean(axis=(0, 1))
-    assert resemblance_within_classes([embeddings], centre, SCAN) == -1
-    assert resemblance_within_classes([embeddings[..., :0]], centre, SCAN) == -1
+    assert scatter_within_classes([embeddings], centre, SCAN) == (-1, 0)
+    assert scatter_within_classes([embeddings[..., :0]], centre, SCAN) == (-1, 0)
     alike = ChipGrid((), (400, 400), 64, 1)
-    assert resemblance_within_classes([two_classes((8, 8))[0]] * 9, centre, alike) == -1
+    assert scatter_within_classes([two_classes((8, 8))[0]] * 9, centre, alike) == (-1, 0)
 
 
 def test_masked_and_constant_embeddings():
@@ -87,11 +90,12 @@ def test_masked_and_constant_embeddings():
     embeddings[:, 10] = np.nan
     assert angle_of([embeddings], centre, SCAN) == pytest.approx(whole, rel=0.05)
     constant = np.ones((20, 20, 3), np.float32)
-    assert resemblance_within_classes([constant], np.ones(3), SCAN) == -1
+    assert scatter_within_classes([constant], np.ones(3), SCAN) == (-1, 0)
 
 
 def test_a_line():
     embeddings, _ = two_classes((1, 900))
     centre = embeddings.mean(axis=(0, 1))
-    least = resemblance_within_classes([embeddings[0]], centre, PositionGrid((900,), (100,)))
+    least, distance = scatter_within_classes([embeddings[0]], centre, PositionGrid((900,), (100,)))
     assert 0 < least < 0.99
+    assert 0.1 * math.sqrt(2 * 24) < distance < 0.2 * math.sqrt(2 * 24)

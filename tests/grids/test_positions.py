@@ -197,6 +197,7 @@ def test_shape_areas_and_overlap():
     np.testing.assert_array_equal(line.locations(0), np.arange(11))
     series = PositionGrid((2, 5, 7), (4, 6), 5)
     assert (series.kind, series.shape, series.overlap) == ("pattern", (2, 5, 7), 25)
+    assert line.boundary == series.boundary == 0.5
     np.testing.assert_array_equal(series.cell_areas(), np.ones((5, 7)))
     np.testing.assert_array_equal(series.locations(1), series.centres(1))
     assert series.cell_at((1, 4, 6)) == (1, 4, 6)

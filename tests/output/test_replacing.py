@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
-from hyperspy_fewshot.output import files
+from hyperspy_fewshot.output import files, replacing
 from hyperspy_fewshot.output.replacing import recover, replace_file
 
 # Each save writes files that hold the same number; the last line printed is that of the last save.
@@ -103,6 +104,23 @@ def test_results_are_read_while_they_are_replaced(path):
         for task in tasks:
             task.result()
     assert files.read(path, "thing")[1]["thing"]["value"] in (104, 204)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_folder_that_another_process_deletes_meanwhile(path, monkeypatch):
+    """The other one has released the lock, and is faster."""
+    folder = path.parent / f".{path.name}.abc"
+    folder.mkdir()
+    (folder / "lock").write_text("")
+    delete = replacing._delete
+
+    def late(found, lock):
+        if found == folder and folder.exists():
+            shutil.rmtree(folder)
+        delete(found, lock)
+
+    monkeypatch.setattr(replacing, "_delete", late)
+    replace_file(path, lambda new: new.write_text("x"))
     assert os.listdir(path.parent) == [path.name]
 
 

@@ -263,7 +263,8 @@ class TestWhatIsBuilt:
             ("spectra", lambda c: grid(c).update(context=10**9 + 1), "context is 1000000001"),
             ("spectra", lambda c: grid(c).update(context=1003), "context is 1003"),
             ("spectra", lambda c: grid(c).update(context=2), "context is 2"),
-            ("spectra", lambda c: grid(c).update(nav_shape=[3, 14]), "axes have the shapes"),
+            ("patterns", lambda c: grid(c).update(nav_shape=[3, 14]), "axes have the shapes"),
+            ("spectra", lambda c: grid(c).update(nav_shape=[3, 14]), "lie on different grids"),
             ("spectra", lambda c: grid(c).update(signal_shape=[31]), "axes|matrices|mat1|shape"),
             ("patterns", lambda c: grid(c).update(signal_shape=[30]), "signal_axis|axes|not for"),
             ("patterns", lambda c: grid(c).update(signal_shape=[6, 6]), "axes|mat1|shape|length"),
@@ -386,6 +387,8 @@ class TestWhatIsBuilt:
             path = Path(shutil.copy(original, original.with_stem(name)))
             with Opened(path) as group:
                 array = group[f"{SAVED}/arrays/{name}"][...]
+                if array.shape == (0,):
+                    continue
                 replaced(group[f"{SAVED}/arrays"], name, array[..., :-1])
             refused(path, "is damaged|cannot be read")
 

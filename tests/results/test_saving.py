@@ -623,7 +623,7 @@ class TestEmbeddingMap:
         scenes.made("spectra").embedding_map.save(tmp_path / "map.zspy")
         monkeypatch.undo()
         for load, name in ((FewShotResult.load, "result.hspy"), (EmbeddingMap.load, "map.zspy")):
-            with pytest.raises(ValueError, match=f"'{name}' has format 1 .* reads format 3"):
+            with pytest.raises(ValueError, match=f"'{name}' has format 1 .* reads format 4"):
                 load(tmp_path / name)
 
     def test_another_process_classifies_it(self, scenes, tmp_path):

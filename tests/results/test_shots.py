@@ -160,17 +160,23 @@ class TestWhatIsRead:
         return classify
 
     @pytest.mark.parametrize(
-        ("kind", "settings", "chunks"),
+        ("kind", "settings", "chunks", "n_items"),
         [
             # A chip of 8 px around (20, 20) begins at 16.
-            ("image", {"chip_size": 8, "stride": 3}, {(1, 1), (1, 2), (2, 1), (2, 2)}),
-            ("stack", {"chip_size": 8, "stride": 4}, {(1, i, j) for i in (1, 2) for j in (1, 2)}),
-            ("patterns", {"context": 1}, {(0, 0, 0, 0)}),
-            ("spectra", {"context": 3}, {(0, 0, 0)}),
-            ("line scan", {"context": 1}, {(0, 0)}),
+            ("image", {"chip_size": 8, "stride": 3}, {(1, 1), (1, 2), (2, 1), (2, 2)}, 1),
+            (
+                "stack",
+                {"chip_size": 8, "stride": 4},
+                {(1, i, j) for i in (1, 2) for j in (1, 2)},
+                1,
+            ),
+            ("patterns", {"context": 1}, {(0, 0, 0, 0)}, 1),
+            # Pooled and by itself.
+            ("spectra", {"context": 3}, {(0, 0, 0)}, 2),
+            ("line scan", {"context": 1}, {(0, 0)}, 1),
         ],
     )
-    def test_of_a_new_example(self, kind, settings, chunks, counted):
+    def test_of_a_new_example(self, kind, settings, chunks, n_items, counted):
         result, counts, encoder = counted(kind, **settings)
         result.compute()
         counts.clear()
@@ -178,10 +184,10 @@ class TestWhatIsRead:
         first = result.class_names[0]
         result = result.update({first: MORE[kind]})
         assert dict(counts) == dict.fromkeys(chunks, 1)
-        assert encoder.count == 1
+        assert encoder.count == n_items
         result.update(remove={first: 0}).update({first: MORE[kind]}).update(reject=False)
         assert dict(counts) == dict.fromkeys(chunks, 1)
-        assert encoder.count == 1
+        assert encoder.count == n_items
 
     def test_before_it_is_computed(self, counted):
         result, counts, encoder = counted("image", chip_size=8, stride=3)
@@ -213,7 +219,8 @@ class TestWhatIsRead:
         counts.clear()
         result.compute()
         assert not result.embedding_map.embeddings._lazy
-        assert encoder.count == 42
+        # 42 spectra, pooled and by themselves.
+        assert encoder.count == 2 * 42
         assert dict(counts) == {(i, j, 0): 1 for i in range(2) for j in range(2)}
 
 

@@ -84,13 +84,14 @@ def test_number_of_shots():
 
 
 def test_intervals_and_their_parts():
-    found = statistics(spread=np.array([0.01, 0.02, 0.03]), overlap=4.0)
+    found = statistics(spread=np.array([0.01, 0.02, 0.03]), overlap=4.0, boundary=1.5)
     parts = fraction_intervals(
         LABELS,
         probabilities_of(LABELS, 0.9),
         AREAS.astype(float),
         np.array([0.01, 0.02, 0.03]),
         4.0,
+        1.5,
         2,
     )
     explained = found.explain().to_dict()
@@ -153,7 +154,7 @@ def test_a_map_of_rejected_labels():
     assert rows["rejected"]["fraction"] == 1
     assert rows["matrix"]["fraction"] == rows["phase"]["fraction_high"] == 0
     # A fifth of what is rejected may belong to the class that it resembles most.
-    assert rows["matrix"]["fraction_high"] == pytest.approx(0.2)
+    assert rows["matrix"]["fraction_high"] == pytest.approx(0.4)
 
 
 def test_values_are_plain_numbers():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hyperspy_fewshot.statistics.intervals import class_frequencies, fraction_intervals
+from hyperspy_fewshot.frequencies import class_frequencies
+from hyperspy_fewshot.statistics.intervals import fraction_intervals
 
 
 def random_map(shape=(9, 12), k=3, seed=0):
@@ -18,7 +19,7 @@ def random_map(shape=(9, 12), k=3, seed=0):
     return labels, probabilities, rng.uniform(1, 3, shape)
 
 
-def naive(labels, probabilities, areas, spread, overlap):
+def naive(labels, probabilities, areas, spread, overlap, boundary):
     k, kept = len(probabilities), [tuple(i) for i in np.argwhere(labels != -2)]
     total = sum(areas[i] for i in kept)
     names = ("fraction", "mean_probability", "of_ambiguity", "of_boundary", "of_rejection")
@@ -27,7 +28,7 @@ def naive(labels, probabilities, areas, spread, overlap):
     for i in kept:
         p, share = probabilities[(slice(None), *i)], areas[i] / total
         if labels[i] < 0:
-            parts["of_rejection"][p.argmax()] += 0.2 * share
+            parts["of_rejection"][p.argmax()] += 0.4 * share
             continue
         beside = False
         for axis in range(labels.ndim):
@@ -40,7 +41,7 @@ def naive(labels, probabilities, areas, spread, overlap):
         parts["fraction"] += own * share
         parts["mean_probability"] += p * share
         parts["of_ambiguity"] += 2 * abs(own - p) * share
-        parts["of_boundary"] += 0.5 * own * share * beside
+        parts["of_boundary"] += boundary * own * share * beside
         variance += share**2 * p * (1 - p)
     parts["of_labels"] = 1.96 * np.sqrt(overlap * variance)
     parts["of_shots"] = 3 * spread
@@ -51,8 +52,8 @@ def naive(labels, probabilities, areas, spread, overlap):
 def test_every_part_equals_its_definition(shape):
     labels, probabilities, areas = random_map(shape)
     spread = np.array([0.01, 0.0, 0.04])
-    found = fraction_intervals(labels, probabilities, areas, spread, 2.5, labels.ndim)
-    expected = naive(labels, probabilities, areas, spread, 2.5)
+    found = fraction_intervals(labels, probabilities, areas, spread, 2.5, 0.8, labels.ndim)
+    expected = naive(labels, probabilities, areas, spread, 2.5, 0.8)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-12, err_msg=name)
     half = np.sqrt(sum(v**2 for name, v in expected.items() if name.startswith("of_")))
@@ -65,10 +66,12 @@ def test_every_part_equals_its_definition(shape):
 
 def test_frames_are_no_neighbours():
     labels, probabilities, areas = random_map((3, 5, 6))
-    together = fraction_intervals(labels, probabilities, areas, None, 1.0, 2)["of_boundary"]
+    together = fraction_intervals(labels, probabilities, areas, None, 1.0, 0.5, 2)["of_boundary"]
     total = areas[labels != -2].sum()
     alone = sum(
-        fraction_intervals(labels[i], probabilities[:, i], areas[i], None, 1.0, 2)["of_boundary"]
+        fraction_intervals(labels[i], probabilities[:, i], areas[i], None, 1.0, 0.5, 2)[
+            "of_boundary"
+        ]
         * areas[i][labels[i] != -2].sum()
         for i in range(3)
     )
@@ -78,7 +81,7 @@ def test_frames_are_no_neighbours():
 def test_everything_masked_has_no_interval():
     labels, probabilities, areas = random_map()
     labels[:], probabilities[:] = -2, np.nan
-    found = fraction_intervals(labels, probabilities, areas, None, 1.0, 2)
+    found = fraction_intervals(labels, probabilities, areas, None, 1.0, 0.5, 2)
     assert np.isnan(found["low"]).all()
     assert np.isnan(found["high"]).all()
 

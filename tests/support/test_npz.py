@@ -69,7 +69,7 @@ def test_arrays_come_back(path):
         ({"support.npy": saved(np.arange(3))}, "cannot be read"),
         ({"support.npy": saved(np.array("[1]"))}, "The support set is damaged"),
         ({"support.npy": saved(np.array('{"a": 3}'))}, "The support set is damaged"),
-        ({"support.npy": saved(np.array('{"rejected": [[1, 2]]}'))}, "the name is reserved"),
+        ({"support.npy": saved(np.array('{"masked": [[1, 2]]}'))}, "the name is reserved"),
     ],
 )
 def test_what_is_no_support_set_is_refused(members, match, path):

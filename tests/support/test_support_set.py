@@ -217,7 +217,6 @@ def test_the_digest_changes_with_names_and_examples():
     [
         ([(1, 2)], TypeError, "support is list; a dict of class name to examples is needed"),
         ({3: (1, 2)}, TypeError, "Class names are strings, got 3"),
-        ({"rejected": (1, 2)}, ValueError, "cannot be called 'rejected'"),
         ({"masked": (1, 2)}, ValueError, "cannot be called 'masked'"),
         ({"a": "here"}, TypeError, "class 'a' is str 'here'; accepted are a HyperSpy ROI"),
         ({"a": ()}, TypeError, "accepted are"),
@@ -234,13 +233,48 @@ def test_what_is_not_accepted(given, error, message):
 
 def test_checked_support_is_a_copy_with_two_classes():
     given = SupportSet({"a": (1, 2), "b": (3, 4)})
-    assert_same(checked_support(given), given)
-    assert checked_support(given) is not given
-    assert_same(checked_support(given.examples), given)
+    assert_same(checked_support(given, True), given)
+    assert checked_support(given, True) is not given
+    assert_same(checked_support(given.examples, True), given)
     with pytest.raises(ValueError, match=r"at least two classes, got \['a'\]"):
-        checked_support({"a": (1, 2)})
+        checked_support({"a": (1, 2)}, True)
     with pytest.raises(ValueError, match="Class 'b' has no examples"):
-        checked_support({"a": (1, 2), "b": []})
+        checked_support({"a": (1, 2), "b": []}, True)
+
+
+def test_checked_support_refuses_negatives_that_are_of_no_use():
+    given = {"a": (1, 2), "b": (3, 4), "rejected": [(5, 6), (7, 8)]}
+    assert checked_support(given, True).negatives == checked_support(given, 0.1).negatives
+    with pytest.raises(ValueError, match=r"reject=False contradicts the 2 negative examples"):
+        checked_support(given, False)
+
+
+def test_negative_examples_belong_to_no_class(tmp_path):
+    support = SupportSet({"rejected": [(1, 2)], "a": [(3, 4)], "b": (5, 6)})
+    support.add("rejected", roi.Point2DROI(7, 8), np.arange(5.0))
+    assert support.class_names == ("a", "b")
+    assert support.shots == {"a": 1, "b": 1}
+    assert len(support) == 2
+    assert len(support.negatives) == 3
+    assert repr(support) == "<SupportSet, shots {'a': 1, 'b': 1}, 3 negative examples>"
+    support.save(tmp_path / "support.npz")
+    for same in (support.copy(), SupportSet.load(tmp_path / "support.npz")):
+        assert same.digest() == support.digest()
+        assert same.describe() == support.describe()
+        assert same.negatives[0] == (1, 2)
+    digest = support.digest()
+    changed = support.updated({"rejected": (9, 9), "c": (1, 1)}, {"rejected": [0, -1]})
+    assert changed.negatives[1:] == [(9, 9)]
+    assert changed.class_names == ("a", "b", "c")
+    assert support.digest() == digest != changed.digest()
+    support.remove("rejected", 1)
+    assert len(support.negatives) == 2
+    with pytest.raises(IndexError, match="Class 'rejected' has 2 examples, none with index 2"):
+        support.remove("rejected", 2)
+    support.remove("rejected")
+    assert support.negatives == []
+    with pytest.raises(KeyError, match="There is no class 'rejected'"):
+        support.remove("rejected")
 
 
 def test_a_result_keeps_where_rois_were(scan):
