@@ -41,8 +41,8 @@ _COST = 0.02
 _KINDS = ("vacancy", "substitution", "interstitial", "split")
 
 
-def simulated_audit(rng: np.random.Generator, n: int) -> tuple[np.ndarray, float]:
-    """Audit a random map; which intervals hold the truth, and the first half-width."""
+def simulated_audit(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
+    """Audit a random map: estimates, lower and upper ends, and truth of all classes, each (k,)."""
     k, size = rng.integers(2, 5), rng.integers(900, 16_000)
     share = rng.uniform(0.35, 0.65)
     truth = rng.choice(k, size, p=[share, *((1 - share) * rng.dirichlet(np.full(k - 1, 3.0)))])
@@ -61,9 +61,8 @@ def simulated_audit(rng: np.random.Generator, n: int) -> tuple[np.ndarray, float
         labels[drawn], truth[drawn], labels[drawn], np.ones(len(drawn)), sizes, sizes.astype(float),
         np.zeros(k + 1),
     )  # fmt: skip
-    _, low, high = judged.fractions()
     fractions = np.bincount(truth, minlength=k + 1) / size
-    return ((low <= fractions) & (fractions <= high))[:k], (high - low)[0] / 2
+    return tuple(values[:k] for values in (*judged.fractions(), fractions))
 
 
 def audits(options: argparse.Namespace) -> Iterator[Line]:
@@ -71,8 +70,10 @@ def audits(options: argparse.Namespace) -> Iterator[Line]:
     for n in (50, 200):
         rng = np.random.default_rng(n)
         found = [simulated_audit(rng, n) for _ in range(20 if options.small else 2000)]
-        hold = np.concatenate([held for held, _ in found]).mean()
-        width = np.median([width for _, width in found])
+        hold = np.concatenate(
+            [(low <= true) & (true <= high) for _, low, high, true in found]
+        ).mean()
+        width = np.median([(high - low)[0] / 2 for _, low, high, _ in found])
         yield ["audit", f"{n} places, {len(found)} maps", "coverage", f"{hold:.3f}"]
         yield [
             "audit",

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from hyperspy_fewshot.decision.vectors import group_means
+from hyperspy_fewshot.decision.vectors import group_means, margins_of
 
 # Temperature if no class has a second shot, so that nothing can be left out.
 FALLBACK_TEMPERATURE = 0.1
@@ -64,13 +64,9 @@ class LeftOutScores:
     def _prior_gain(self) -> float:
         """Most probable 1 / temperature before the likelihood is known, within bounds.
 
-        It is 2 M / S² for normally distributed margins of mean M and variance S². A margin is the
-        score of the own class less the highest of the others.
+        It is 2 M / S² for normally distributed margins of mean M and variance S².
         """
-        rows = np.arange(len(self.scores))
-        others = self.scores.copy()
-        others[rows, self.classes] = -np.inf
-        margins = self.scores[rows, self.classes] - others.max(axis=1)
+        margins = margins_of(self.scores, self.classes)
         mean = np.average(margins, weights=self.weights)
         variance = np.average((margins - mean) ** 2, weights=self.weights)
         n = len(np.unique(self.shots))

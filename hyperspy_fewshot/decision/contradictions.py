@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperspy_fewshot.decision.ridge import fit_ridge
-from hyperspy_fewshot.decision.vectors import l2_normalise
+from hyperspy_fewshot.decision.vectors import l2_normalise, margins_of
 
 # Contradiction above which a shot counts as wrong. Chosen on 63 public and simulated data sets with
 # five shots a class: a wrong shot that costs 2 points of balanced accuracy is found in nine of ten
@@ -51,16 +51,17 @@ def left_out_shots(
     scores = _left_out_scores(weighted, classes, bias)
     wrong = np.zeros(len(classes), bool)
     units = l2_normalise(vectors)
-    kept = np.arange(len(classes))
+    kept, left = np.arange(len(classes)), scores
     for _ in range(int(_MOST_WRONG * len(classes)) if len(classes) <= _MOST_SHOTS else 0):
-        index = _contradicted(weighted[kept], units[kept], classes[kept], bias)
+        index = _contradicted(weighted[kept], units[kept], classes[kept], left, bias)
         if index is None:
             break
         wrong[kept[index]] = True
         kept = np.delete(kept, index)
+        left = _left_out_scores(weighted[kept], classes[kept], bias)
     known = ~np.isnan(scores[:, 0])
     best = np.where(known, np.nan_to_num(scores).argmax(axis=1), -1)
-    return LeftOutShots(best, _margins(scores, classes), wrong)
+    return LeftOutShots(best, margins_of(scores, classes), wrong)
 
 
 def _left_out_scores(weighted: np.ndarray, classes: np.ndarray, bias: float) -> np.ndarray:
@@ -71,19 +72,11 @@ def _left_out_scores(weighted: np.ndarray, classes: np.ndarray, bias: float) -> 
     return scores
 
 
-def _margins(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Score of the own class less the highest of the others, shape (E,)."""
-    rows, others = np.arange(len(scores)), scores.copy()
-    others[rows, classes] = -np.inf
-    return scores[rows, classes] - others.max(axis=1)
-
-
 def _contradicted(
-    weighted: np.ndarray, units: np.ndarray, classes: np.ndarray, bias: float
+    weighted: np.ndarray, units: np.ndarray, classes: np.ndarray, scores: np.ndarray, bias: float
 ) -> int | None:
-    """Number of the shot that the others contradict most; None if they do not."""
-    scores = _left_out_scores(weighted, classes, bias)
-    margins = _margins(scores, classes)
+    """Number of the shot that the others contradict most, by left-out scores; None if they do not."""
+    margins = margins_of(scores, classes)
     margins[np.bincount(classes)[classes] < _LEAST_SHOTS] = np.nan
     if np.isnan(margins).all() or np.nanmin(margins) >= 0:
         return None
@@ -92,7 +85,7 @@ def _contradicted(
     moved[i] = scores[i].argmax()
     # Another class may have lost its last shot: classes are numbered anew.
     _, moved = np.unique(moved, return_inverse=True)
-    fits = _margins(_left_out_scores(weighted, moved, bias), moved)[i]
+    fits = margins_of(_left_out_scores(weighted, moved, bias), moved)[i]
     alike = units @ units[i]
     alike[i] = -np.inf
     nearer = alike[classes != classes[i]].max() - alike[classes == classes[i]].max()

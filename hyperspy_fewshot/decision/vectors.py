@@ -12,6 +12,13 @@ def l2_normalise(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(length, TINY)
 
 
+def margins_of(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Score (n, K) of the own class of each row, shape (n,), less the highest of the others."""
+    rows, others = np.arange(len(scores)), scores.copy()
+    others[rows, classes] = -np.inf
+    return scores[rows, classes] - others.max(axis=1)
+
+
 def group_means(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Average the rows (n, d) of every group (n,), in ascending order of the groups."""
     order = np.argsort(groups, kind="stable")

@@ -247,7 +247,7 @@ class Audit:
             strata=np.array([h for h, _ in places], int),
             classes=np.array([index.get(self.judged[i], -1) for i in numbers], int),
             labels=np.array([index[self._label(i)] for i in numbers], int),
-            cell_areas=np.array([self._area(i) for i in numbers], float),
+            cell_areas=self._areas(numbers),
             sizes=np.array(self.design.sizes),
             areas=np.array(self.design.areas),
             known=np.array([self.design.known.get(name, 0.0) for name in names]),
@@ -262,10 +262,11 @@ class Audit:
         label = int(result.labels.data[cell])
         return result.class_names[label] if label >= 0 else _NONE
 
-    def _area(self, i: int) -> float:
-        result, cell = self._where(i)
-        areas = result.domain.grid.cell_areas()
-        return float(areas[cell[-areas.ndim :]])
+    def _areas(self, numbers: list[int]) -> np.ndarray:
+        """Areas of the cells of some places."""
+        areas = {id(result): result.domain.grid.cell_areas() for result in self.results}
+        found = ((areas[id(result)], cell) for result, cell in map(self._where, numbers))
+        return np.array([own[cell[-own.ndim :]] for own, cell in found], float)
 
     def promote(self, *places: int) -> Any:
         """Make places that were judged examples, and return the updated result.
@@ -333,8 +334,8 @@ class Audit:
         )
 
     @classmethod
-    def from_json(cls, plain: str, results: Sequence[Any] = ()) -> Self:
-        """Build an audit again from :meth:`to_json`.
+    def from_json(cls, plain: str) -> Self:
+        """Build an audit again from :meth:`to_json`; :meth:`on` adds the results.
 
         Raises
         ------
@@ -342,12 +343,12 @@ class Audit:
             If it is damaged.
         """
         try:
-            return cls._from_plain(json.loads(plain), tuple(results))
+            return cls._from_plain(json.loads(plain))
         except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"the audit is damaged: {error}") from error
 
     @classmethod
-    def _from_plain(cls, plain: dict[str, Any], results: tuple[Any, ...]) -> Self:
+    def _from_plain(cls, plain: dict[str, Any]) -> Self:
         names = tuple(plain["strata"])
         design = Design(
             seed=int(plain["seed"]),
@@ -360,7 +361,7 @@ class Audit:
             places=tuple((int(h), int(cell)) for h, cell in plain["places"]),
         )
         _check(design)
-        audit = cls(results, design, dict(plain["judged"]), dict(plain["promoted"]))
+        audit = cls((), design, dict(plain["judged"]), dict(plain["promoted"]))
         for i, name in audit.judged.items():
             if audit._number(i) != i or not (name is None or isinstance(name, str)):
                 raise ValueError(f"place {i!r} is judged as {name!r}")
@@ -391,14 +392,12 @@ def _check(design: Design) -> None:
 def _cells(result: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels, areas, and the class of the shot that they hold (-1: none), of all cells (n,)."""
     result.compute()
-    labels, grid = result.labels.data, result.domain.grid
-    areas = np.broadcast_to(grid.cell_areas(), labels.shape).astype(float)
+    labels = result.labels.data
+    areas = np.broadcast_to(result.domain.grid.cell_areas(), labels.shape).astype(float)
     owners = np.full(labels.shape, -1)
     if not result.transferred:
-        for index, _, shots in result.support.locate(result.domain):
-            for shot in shots:
-                for place in () if shot.locations is None else shot.locations:
-                    # Negative examples are known to be of no class.
-                    owners[grid.cell_at(place)] = len(result.class_names) if index < 0 else index
+        for index, cell in result.support.cells(result.domain):
+            # Negative examples are known to be of no class.
+            owners[cell] = len(result.class_names) if index < 0 else index
     owners[labels == MASKED] = -1
     return labels.astype(int).ravel(), areas.ravel(), owners.ravel()

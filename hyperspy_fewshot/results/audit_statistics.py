@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from prettytable import HRuleStyle, PrettyTable, VRuleStyle
+from prettytable import PrettyTable
 
 from hyperspy_fewshot.statistics.audit import Judged
+from hyperspy_fewshot.statistics.table import as_dataframe, plain_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,19 +92,12 @@ class AuditStatistics:
 
     def to_dataframe(self) -> Any:
         """Return the table as a :class:`pandas.DataFrame` with one row per class (needs pandas)."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_dataframe() needs pandas: pip install pandas") from error
-        return pandas.DataFrame.from_dict(self.rows, orient="index")
+        return as_dataframe(self.rows)
 
     def _table(self) -> PrettyTable:
-        table = PrettyTable(
-            ["class", "fraction", "95 % interval", "user's accuracy", "producer's accuracy"],
-            hrules=HRuleStyle.HEADER, vrules=VRuleStyle.NONE, junction_char="-",
-        )  # fmt: skip
-        table.align = "r"
-        table.align["class"] = "l"
+        table = plain_table(
+            ["class", "fraction", "95 % interval", "user's accuracy", "producer's accuracy"]
+        )
         for name, row in self.rows.items():
             ends = f"{100 * row['fraction_low']:.1f} - {100 * row['fraction_high']:.1f} %"
             shares = [_share(row, column) for column in ("users_accuracy", "producers_accuracy")]

@@ -5,9 +5,11 @@ from typing import Any, Self
 
 import numpy as np
 from matplotlib.axes import Axes
-from prettytable import HRuleStyle, PrettyTable, VRuleStyle
 
 from hyperspy_fewshot.statistics.peaks import count_interval, find_peaks, is_instance
+from hyperspy_fewshot.statistics.table import as_dataframe, plain_table
+from hyperspy_fewshot.support.locate import frame_of
+from hyperspy_fewshot.support.rois import units_of
 
 # Positions over which the label of something as small as a position spreads.
 _SIDE_OF_POSITIONS = 3
@@ -48,7 +50,7 @@ class Detections:
         grid, axes = domain.grid, domain.map_axes
         side = grid.side / grid.stride if domain.is_image else _SIDE_OF_POSITIONS
         values = np.where(result.labels.data == -1, 0, result.probabilities.data[k])
-        names = [f"{('x', 'y')[i]} [{axis.units}]" for i, axis in enumerate(axes)]
+        names = [f"{'xy'[i]} [{units_of(axis) or 'px'}]" for i, axis in enumerate(axes)]
         rows, scores = [], []
         for frame in np.ndindex(values.shape[: values.ndim - len(axes)]):
             cells, heights = find_peaks(values[frame], side)
@@ -63,17 +65,14 @@ class Detections:
 
     def to_dataframe(self) -> Any:
         """Return the table as a :class:`pandas.DataFrame` with one row per instance (needs pandas)."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_dataframe() needs pandas: pip install pandas") from error
-        return pandas.DataFrame(list(self.rows))
+        return as_dataframe(self.rows)
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Mark the instances on the label map; options are those of :meth:`FewShotResult.plot`."""
-        ax = self.result.plot(ax, **options)
+        ax, frames = self.result.plot(ax, **options), self.result.domain.frame_axes
         frame = options.get("frame")
-        shown = [row for row in self.rows if frame is None or row.get("frame") in (None, frame)]
+        index = frame_of((0,) * len(frames) if frame is None else frame, frames)
+        shown = [row for row in self.rows if _frame(index).items() <= row.items()]
         x, y = ([row.get(name, 0.5) for row in shown] for name in (*self.axes, "")[:2])
         ax.plot(x, y, linestyle="", marker="o", markersize=7, fillstyle="none", color="black")
         return ax
@@ -86,9 +85,7 @@ class Detections:
         head = f"{self.name}: {count} instances, 95 % interval {low:.0f} - {high:.0f}"
         if not self.rows:
             return head
-        table = PrettyTable(
-            list(self.rows[0]), hrules=HRuleStyle.HEADER, vrules=VRuleStyle.NONE, junction_char="-"
-        )
+        table = plain_table(list(self.rows[0]))
         table.float_format = ".4"
         table.add_rows([list(row.values()) for row in self.rows])
         return f"{head}\n{table.get_string()}"
@@ -101,5 +98,9 @@ def _row(
 ) -> dict[str, Any]:
     location = domain.location_of(cell)[::-1]
     values = [float(a.index2value(i)) for a, i in zip(domain.map_axes, location, strict=False)]
-    row = dict(zip(names, values, strict=True)) | {"score": float(height)}
-    return row if not frame else {"frame": frame[0] if len(frame) == 1 else frame[::-1], **row}
+    return {**_frame(frame), **dict(zip(names, values, strict=True)), "score": float(height)}
+
+
+def _frame(index: tuple[int, ...]) -> dict[str, Any]:
+    """Column of the frame, given in array order; none if there is one map only."""
+    return {"frame": index[0] if len(index) == 1 else index[::-1]} if index else {}

@@ -221,7 +221,7 @@ class EmbeddingMap:
             classifier = classifier.tempered(self.sample)
         classifier = classifier.for_frequencies_of(self.sample)
         examples = Examples.of(known, classifier, support.class_names)
-        examples.warn(support)
+        examples.warn(known, support.class_names)
         return self._result(classifier, support, False, show_progressbar, examples)
 
     def _check_recipe(self, classifier: FewShotClassifier, reject: bool | float) -> None:

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from prettytable import HRuleStyle, PrettyTable, VRuleStyle
+from prettytable import PrettyTable
 
 from hyperspy_fewshot.decision.classifier import FewShotClassifier
 from hyperspy_fewshot.decision.contradictions import left_out_shots
 from hyperspy_fewshot.decision.vectors import group_means
 from hyperspy_fewshot.results.shots import SupportEmbeddings
-from hyperspy_fewshot.support.serialising import digest_of
-from hyperspy_fewshot.support.support_set import SupportSet
+from hyperspy_fewshot.statistics.table import as_dataframe, plain_table
 
 # With fewer shots that can be left out, a poor result says nothing.
 _LEAST_SHOTS = 6
@@ -86,9 +85,15 @@ class Examples:
         """Rows of the examples that the others contradict."""
         return [row for row in self.rows if row["contradicted"]]
 
-    def warn(self, support: SupportSet) -> None:
+    def warn(self, known: SupportEmbeddings, class_names: tuple[str, ...]) -> None:
         """Warn of examples that are probably wrong, and say what to do."""
-        _warn_of_identical(support)
+        for k, i, other in known.twins:
+            name = class_names[k]
+            warnings.warn(
+                f"Example {i} of class {name!r} is also one of class {class_names[other]!r}. Remove it "
+                f"from one of them, for instance result.update(remove={{{name!r}: {i}}}).",
+                stacklevel=5,
+            )
         names = dict.fromkeys(row["class"] for row in self.rows)
         judged = [row for row in self.rows if row["left_out"] is not None]
         right = sum(row["left_out"] == row["class"] for row in judged)
@@ -110,17 +115,10 @@ class Examples:
 
     def to_dataframe(self) -> Any:
         """Return the table as a :class:`pandas.DataFrame` with one row per example (needs pandas)."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_dataframe() needs pandas: pip install pandas") from error
-        return pandas.DataFrame(list(self.rows))
+        return as_dataframe(self.rows)
 
     def _table(self, rows: list[dict[str, Any]]) -> PrettyTable:
-        table = PrettyTable(
-            ["class", "example", "left out", "margin", ""],
-            hrules=HRuleStyle.HEADER, vrules=VRuleStyle.NONE, junction_char="-", align="l",
-        )  # fmt: skip
+        table = plain_table(["class", "example", "left out", "margin", ""])
         for row in rows:
             margin = "" if np.isnan(row["margin"]) else f"{row['margin']:.2f}"
             marked = "contradicted" * row["contradicted"]
@@ -140,17 +138,3 @@ class Examples:
         """Table of the examples that the others contradict, for the end of that of the statistics."""
         rows = self.contradicted
         return f"Probably wrong examples:\n{self._table(rows).get_string()}" if rows else ""
-
-
-def _warn_of_identical(support: SupportSet) -> None:
-    """Warn if an example was given for two classes."""
-    owners: dict[str, str] = {}
-    for name, examples in support.examples.items():
-        for i, example in enumerate(examples):
-            other = owners.setdefault(digest_of(example), name)
-            if other != name:
-                warnings.warn(
-                    f"Example {i} of class {name!r} is also one of class {other!r}. Remove it from one "
-                    f"of them, for instance result.update(remove={{{name!r}: {i}}}).",
-                    stacklevel=6,
-                )

@@ -26,13 +26,15 @@ class SupportEmbeddings:
     """Embeddings (n, d), the independent shot of each (n,), and the class of every shot.
 
     The class of negative examples is -1. `examples` are the indices of the examples among those of the
-    class that the shots come from.
+    class that the shots come from, and `twins` the class and index of examples that were given for
+    another class before, with this class.
     """
 
     embeddings: np.ndarray
     shots: np.ndarray
     shot_classes: np.ndarray
     examples: tuple[int, ...] = ()
+    twins: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(eq=False)
@@ -74,7 +76,11 @@ class ShotEmbedder:
         groups, group_classes = independent_shots(shots, classes, self.recipe.side)
         owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         return SupportEmbeddings(
-            np.concatenate(parts), groups[owners], group_classes, _first_examples(located, groups)
+            np.concatenate(parts),
+            groups[owners],
+            group_classes,
+            _first_examples(located, groups),
+            _twins([k for k, _, _ in located], digests),
         )
 
     def _embed_new(
@@ -161,6 +167,18 @@ def _first_examples(located: list, groups: np.ndarray) -> tuple[int, ...]:
         counted[k] = counted.get(k, 0) + 1
     _, first = np.unique(groups, return_index=True)
     return tuple(indices[i] for i in first)
+
+
+def _twins(classes: list[int], digests: list[str]) -> tuple[tuple[int, int, int], ...]:
+    """Class and index of examples that were given for another class before, and this class."""
+    owners: dict[str, int] = {}
+    found, counted = [], dict.fromkeys(classes, 0)
+    for k, digest in zip(classes, digests, strict=True):
+        other = owners.setdefault(digest, k)
+        if k >= 0 and other not in (k, -1):
+            found.append((k, counted[k], other))
+        counted[k] += 1
+    return tuple(found)
 
 
 def _finite(parts: list[np.ndarray]) -> np.ndarray:

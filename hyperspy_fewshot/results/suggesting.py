@@ -44,13 +44,10 @@ def _doubts(classifier: Any, embeddings: np.ndarray) -> np.ndarray:
 
 def _forbidden(result: Any, cells: np.ndarray, n: int) -> np.ndarray:
     """Which cells hold an example, belong to the audit, or lie at a boundary if n others do not."""
-    shape, grid = result.domain.grid.shape, result.domain.grid
-    taken = np.zeros(shape, bool)
+    taken = np.zeros(result.domain.grid.shape, bool)
     if not result.transferred:
-        for _, _, shots in result.support.locate(result.domain):
-            for shot in shots:
-                for place in () if shot.locations is None else shot.locations:
-                    taken[grid.cell_at(place)] = True
+        for _, cell in result.support.cells(result.domain):
+            taken[cell] = True
     if result._audit is not None:
         taken.reshape(-1)[[cell for _, cell in result._audit.design.places]] = True
     held = taken[tuple(cells.T)]

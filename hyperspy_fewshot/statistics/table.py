@@ -1,5 +1,6 @@
 """The statistics of a label map as a table."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,6 +8,27 @@ import numpy as np
 from prettytable import HRuleStyle, PrettyTable, VRuleStyle
 
 _NO_CLASS = ("rejected", "masked")
+
+
+def as_dataframe(rows: Mapping[str, Mapping[str, Any]] | Sequence[Mapping[str, Any]]) -> Any:
+    """Return rows, by name or in a sequence, as a :class:`pandas.DataFrame` (needs pandas)."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError("to_dataframe() needs pandas: pip install pandas") from error
+    if isinstance(rows, Mapping):
+        return pandas.DataFrame.from_dict(rows, orient="index")
+    return pandas.DataFrame(list(rows))
+
+
+def plain_table(columns: Sequence[str]) -> PrettyTable:
+    """Return an empty table with a rule under its head; names on the left, numbers on the right."""
+    table = PrettyTable(
+        columns, hrules=HRuleStyle.HEADER, vrules=VRuleStyle.NONE, junction_char="-"
+    )
+    table.align = "r"
+    table.align[columns[0]] = "l"
+    return table
 
 
 @dataclass(frozen=True)
@@ -58,11 +80,7 @@ class Statistics:
 
     def to_dataframe(self) -> Any:
         """Return the table as a :class:`pandas.DataFrame` with one row per class (needs pandas)."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_dataframe() needs pandas: pip install pandas") from error
-        return pandas.DataFrame.from_dict(self.rows, orient="index")
+        return as_dataframe(self.rows)
 
     def explain(self) -> "Explanation":
         """Return what the fractions and their intervals are made of, as a table.
@@ -87,13 +105,10 @@ class Statistics:
 
     def _table(self) -> PrettyTable:
         """Table for people; leaves out "rejected" and "masked" where there are none."""
-        table = PrettyTable(
+        table = plain_table(
             ["class", "count", "fraction", "95 % interval", f"area [{self.units}]", "regions",
-             f"mean region [{self.units}]", "confidence"],
-            hrules=HRuleStyle.HEADER, vrules=VRuleStyle.NONE, junction_char="-",
+             f"mean region [{self.units}]", "confidence"]
         )  # fmt: skip
-        table.align = "r"
-        table.align["class"] = "l"
         for name, row in self.rows.items():
             if row["count"] or name not in _NO_CLASS:
                 table.add_row([name, *_format(row)])
@@ -140,12 +155,7 @@ class Explanation:
 
     def _table(self) -> PrettyTable:
         columns = next(iter(self.parts.values()), {})
-        table = PrettyTable(
-            ["[%]", *(key.replace("_", " ") for key in columns)],
-            hrules=HRuleStyle.HEADER, vrules=VRuleStyle.NONE, junction_char="-",
-        )  # fmt: skip
-        table.align = "r"
-        table.align["[%]"] = "l"
+        table = plain_table(["[%]", *(key.replace("_", " ") for key in columns)])
         for name, row in self.parts.items():
             table.add_row([name, *(f"{100 * value:.2f}" for value in row.values())])
         return table

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -209,6 +209,16 @@ class SupportSet:
                     kind = TypeError if isinstance(error, TypeError) else ValueError
                     raise kind(f"Example of class {name!r}: {error}") from error
         return found
+
+    def cells(self, domain: Domain) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield the index of the class, -1 for negatives, and the cell of every location of a shot.
+
+        Ready examples have no location.
+        """
+        for index, _, shots in self.locate(domain):
+            for shot in shots:
+                for place in () if shot.locations is None else shot.locations:
+                    yield index, domain.grid.cell_at(place)
 
     def updated(
         self, examples: Mapping[str, Any], remove: Mapping[str, int | Sequence[int]]

@@ -7,6 +7,20 @@ import numpy as np
 import pytest
 
 
+@pytest.mark.parametrize(("n", "half_width"), [(50, 0.1), (200, 0.05)])
+def test_intervals_of_simulated_audits_cover(n, half_width):
+    rng, hold, errors, widths = np.random.default_rng(0), [], [], []
+    for _ in range(100):
+        estimates, low, high, truth = guidance.simulated_audit(rng, n)
+        hold.append((low <= truth) & (truth <= high))
+        errors.append((estimates - truth)[0])
+        widths.append((high - low)[0] / 2)
+    # 100 audits of two to four classes: 0.96 covers with a standard deviation of 0.011.
+    assert np.concatenate(hold).mean() > 0.93
+    assert abs(np.mean(errors)) < 3 * np.std(errors) / np.sqrt(100)
+    assert np.median(widths) < half_width
+
+
 def test_matches_are_pairs():
     places = np.array([[10.0, 10.0], [30.0, 30.0], [50.0, 12.0]])
     found = np.array([[11.0, 10.0], [10.0, 12.0], [31.0, 29.0], [90.0, 90.0]])

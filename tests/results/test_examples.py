@@ -221,4 +221,8 @@ class TestDetections:
         name = result.class_names[0]
         found = result.detections(name)
         assert {row["frame"] for row in found.rows} <= set(range(result.labels.data.shape[0]))
-        found.plot(frame=0)
+        for frame in (0, 1):
+            shown = [row for row in found.rows if row["frame"] == frame]
+            for options in ({"frame": frame}, *[{}] * (frame == 0)):
+                (line,) = [x for x in found.plot(**options).lines if x.get_marker() == "o"]
+                assert len(line.get_xdata()) == len(shown)
