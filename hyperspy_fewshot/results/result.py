@@ -22,6 +22,7 @@ from hyperspy_fewshot.results import storage
 from hyperspy_fewshot.results.audit import Audit
 from hyperspy_fewshot.results.detections import Detections
 from hyperspy_fewshot.results.examples import Examples
+from hyperspy_fewshot.results.remarks import warn_of_labels
 from hyperspy_fewshot.results.suggesting import suggested
 from hyperspy_fewshot.statistics import Statistics, label_statistics
 from hyperspy_fewshot.support.domain import Domain
@@ -221,14 +222,8 @@ class FewShotResult:
 
     def _make_statistics(self) -> Statistics:
         labels, areas = self.labels.data, self.domain.grid.cell_areas()
-        if self.embedding_map is not None:
-            unasked = int((labels == MASKED).sum()) - self.embedding_map.n_masked
-            if unasked > 0:
-                warnings.warn(
-                    f"{unasked} of {labels.size} queries hold NaN, infinite or masked data; they "
-                    f"get the label {MASKED} (masked).",
-                    stacklevel=4,
-                )
+        left_out = None if self.embedding_map is None else self.embedding_map.n_masked
+        warn_of_labels(labels, left_out)
         scale, units = output_axes.area_unit(self.domain)
         return label_statistics(
             labels,

@@ -417,3 +417,30 @@ class TestReuse:
         assert not loaded.classifier.recipe.complete
         with pytest.raises(ValueError, match="The encoder is missing"):
             signal.fewshot_classify(loaded)
+
+
+class TestMostlyRejected:
+    """Two kinds of spectra have examples, the third one covers most of the scan."""
+
+    @staticmethod
+    def scan(share):
+        kinds = np.zeros((20, 20), int)
+        kinds[:, 2:4] = 1
+        kinds[:, 20 - int(20 * share) :] = 2
+        spectra = np.array([[9.0, 1, 1, 1, 5], [1, 9, 1, 1, 5], [1, 1, 9, 9, 5]])[kinds]
+        return hs.signals.Signal1D(np.random.default_rng(0).poisson(100 * spectra))
+
+    SUPPORT = {"a": [(0, 2), (1, 9), (0, 15)], "b": [(2, 3), (3, 8), (2, 16)]}
+
+    @pytest.mark.parametrize("lazy", [False, True])
+    def test_it_is_said(self, lazy):
+        signal = self.scan(0.8).as_lazy() if lazy else self.scan(0.8)
+        with pytest.warns(
+            UserWarning, match=r"320 of 400 queries resemble no class .* reject=False"
+        ):
+            signal.fewshot_classify(self.SUPPORT, context=1, show_progressbar=False).compute()
+
+    def test_less_is_not(self, recwarn):
+        found = self.scan(0.4).fewshot_classify(self.SUPPORT, context=1, show_progressbar=False)
+        assert 160 <= (found.labels.data == -1).sum() < 200
+        assert not [w for w in recwarn if "resemble no class" in str(w.message)]
