@@ -19,6 +19,8 @@ from hyperspy_fewshot.data.drawing import slow_field
 
 # A class of a task counts if it has twice as many queries as the ten shots that are drawn.
 _FEWEST_QUERIES = 20
+# Users click this far inside a class at most, on both sides together [px].
+_FAR_INSIDE = 32
 # Chip size and stride of the synthetic images [px], as in the demonstration.
 _CHIPS = {"chip_size": 64, "stride": 16}
 _CONTEXTS = ({"context": None}, {"context": 1})
@@ -85,7 +87,7 @@ def labelled(folder: Path) -> Iterator[Case]:
     for path in sorted(folder.resolve().glob("*/*/labels.npy")):
         task = Task.load(path.parent)
         name = f"R_{task.name.replace('/', '__')}"
-        for settings in (task.options,) if task.kind == "image" else _CONTEXTS:
+        for settings in ({},) if task.kind == "image" else _CONTEXTS:
             yield Case(name, "real", partial(_counted, task), settings)
 
 
@@ -254,7 +256,8 @@ class Scene:
 
     def draw(self, shots: int, seed: int, clicked: bool) -> dict[str, list[tuple[int, int]]]:
         """Draw support examples (x, y) of every class, inside it as a user clicks, or anywhere."""
-        truth, reach = np.where(self.known, self.truth, -1), self.side // 2 + 1 if clicked else 0
+        truth = np.where(self.known, self.truth, -1)
+        reach = min(self.side, _FAR_INSIDE) // 2 + 1 if clicked else 0
         cells = draw(truth, self.depth, len(self.names), shots, seed, reach)
         rows, columns = (self.embedding_map.recipe.grid.locations(axis) for axis in range(2))
         return {

@@ -1,32 +1,36 @@
 """The fair trial: draw support examples, classify all other queries, and score the labels."""
 
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from tasks import Embedded
-
-from hyperspy_fewshot import FewShotClassifier
-from hyperspy_fewshot.results.shots import SupportEmbeddings
+from tasks import Method
 
 
 def trial(
-    sources: Sequence[Embedded], targets: Sequence[Embedded], shots: Sequence[int], n: int
+    sources: Sequence[Method],
+    targets: Sequence[Method],
+    shots: Sequence[int],
+    n: int,
+    reach: int | None = None,
 ) -> np.ndarray:
     """Balanced accuracy and calibration error of every draw.
+
+    Draws depend on the seed and on the truth alone, so that they are the same for all methods.
 
     Parameters
     ----------
     sources
         Where support examples come from; the draws take them in turn.
     targets
-        Where the queries are, embedded with the recipe of the source. The same
-        object as its source where support and queries share the data.
+        Where the queries are, in the same order. The same object as its source where support and
+        queries share the data.
     shots
         Numbers of shots; the examples of fewer shots are among those of more.
     n
         Number of draws.
+    reach
+        Queries at most so many rows and columns of queries away from an example are left out;
+        None: no queries.
 
     Returns
     -------
@@ -34,27 +38,25 @@ def trial(
         Shape (n, number of shots, 2).
     """
     pairs = list(zip(sources, targets, strict=True))
-    return np.array([_judge(*pairs[seed % len(pairs)], shots, seed) for seed in range(n)])
+    return np.array([_judge(*pairs[seed % len(pairs)], shots, seed, reach) for seed in range(n)])
 
 
 def _judge(
-    source: Embedded, target: Embedded, shots: Sequence[int], seed: int
+    source: Method, target: Method, shots: Sequence[int], seed: int, reach: int | None
 ) -> list[tuple[float, float]]:
-    names = target.task.names_that_count(target.labels)
-    names = tuple(n for i, n in enumerate(names) if (source.truth(names) == i).any())
-    truth = target.truth(names)
-    drawn = draw(source.truth(names), len(names), max(shots), seed)
-    learnt = {"centre": source.recipe.centre, "feature_groups": source.recipe.feature_groups}
+    names = target.task.names_that_count()
+    names = tuple(n for i, n in enumerate(names) if (source.task.truth(names) == i).any())
+    truth = target.task.truth(names)
+    drawn = draw(source.task.truth(names), len(names), max(shots), seed)
     figures = []
     for count in shots:
         cells = [places[:count] for places in drawn]
         keep = truth >= 0
-        if source is target:
-            keep &= queries(keep.shape, np.concatenate(cells), source.reach)
-        support = source.support(dict(zip(names, cells, strict=True)))
-        probabilities, found = predict(support, names, target.embeddings[keep], **learnt)
-        error = calibration_error(probabilities.max(axis=1), found == truth[keep])
-        figures.append((balanced_accuracy(found, truth[keep]), error))
+        if reach is not None:
+            keep &= queries(keep.shape, np.concatenate(cells), reach)
+        found, confidence = target.predict(dict(zip(names, cells, strict=True)), source)
+        error = calibration_error(confidence[keep], (found == truth)[keep])
+        figures.append((balanced_accuracy(found[keep], truth[keep]), error))
     return figures
 
 
@@ -71,28 +73,6 @@ def queries(shape: tuple[int, int], support: np.ndarray, reach: int) -> np.ndarr
         near = (slice(max(i - reach, 0), i + reach + 1) for i in (row, column))
         keep[tuple(near)] = False
     return keep
-
-
-def predict(
-    support: SupportEmbeddings, names: tuple[str, ...], embeddings: np.ndarray, **learnt: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (n, k) and labels (n,) of embeddings (n, d).
-
-    A single number, such as the intensity, has no direction. Then the nearest
-    class mean decides, and the probabilities are NaN.
-    """
-    if embeddings.shape[1] == 1:
-        classes = support.shot_classes[support.shots]
-        means = [support.embeddings[classes == k, 0].mean() for k in range(len(names))]
-        found = abs(embeddings - np.array(means)).argmin(axis=1)
-        return np.full((len(embeddings), len(names)), np.nan), found
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "With one example")
-        classifier = FewShotClassifier.fit(
-            support.embeddings, support.shots, support.shot_classes, names, reject=False, **learnt
-        )
-    packed = classifier.predict(embeddings)
-    return packed[:, :-2], packed[:, -2].astype(int)
 
 
 def balanced_accuracy(found: np.ndarray, truth: np.ndarray) -> float:

@@ -135,6 +135,7 @@ def fewshot_classify(
     device: str | torch.device | None = None,
     lazy_output: bool | None = None,
     show_progressbar: bool | None = None,
+    standardise: bool | None = None,
 ) -> FewShotResult:
     """Classify the signal from a handful of labelled examples of each class.
 
@@ -153,12 +154,13 @@ def fewshot_classify(
         - a position in the order (x, y), for a stack ``(*navigation, x, y)``: integers are
           pixel indices, floating point numbers are calibrated values;
         - for a stack, ``(navigation index, ROI)``;
+        - an array (n, 2) of positions, each an example;
         - a signal or an array of ready examples (chips, patterns or spectra), also from
           another data set.
 
         The name ``"rejected"`` holds negative examples, which belong to no class.
 
-        A :class:`~hyperspy_fewshot.SupportSet` holds the same. A
+        A :class:`~hyperspy_fewshot.SupportSet` holds the same, or painted examples. A
         :class:`~hyperspy_fewshot.FewShotResult` or
         :class:`~hyperspy_fewshot.FewShotClassifier` from other data of the same kind is used
         again with all its settings; an argument that contradicts these settings is an error.
@@ -170,11 +172,14 @@ def fewshot_classify(
     chip_size
         Side of the chips in pixels. By default it is chosen for an image: the side of ready
         chips, else the median side of the area ROIs, else five periods of the lattice that the
-        image shows (at least 56 pixels), else 64 pixels. Unless ready chips decide, it is at
-        most a quarter of the image, and at least 16 pixels. The frames of a stack are by default
-        not cut into chips. It has no meaning for spectra.
+        image shows (at least 56 pixels), else 128 pixels, or 64 with another encoder than the
+        default one. Unless ready chips decide, it is at most a quarter of the image, and at
+        least 16 pixels. The default encoder also sees smaller scales; what is unknown and
+        smaller than a chip cannot be rejected. The frames of a stack are by default not cut into
+        chips. It has no meaning for spectra.
     stride
-        Distance between neighbouring chips in pixels, by default a quarter of the chip size. More
+        Distance between neighbouring chips in pixels, by default 4, or 8, 16, ... for more than
+        262 144 chips; with another encoder than the default one a quarter of the chip size. More
         than two million chips are announced in a warning before they are computed.
     context
         For spectra and patterns, the side in navigation positions of the neighbourhood whose
@@ -198,6 +203,13 @@ def fewshot_classify(
         lazy result keeps a copy of the data, so that it can be computed after they have changed.
     show_progressbar
         Whether to show a progress bar. By default as set in HyperSpy's preferences.
+    standardise
+        Of an image that is classified with the result or classifier of another one: whether its
+        grey levels are brought to the median and the range (1st to 99th percentile) of that one,
+        measured in a sample. By default they are, with a warning, if the ranges of both have
+        less than a twentieth of their joint extent in common, as those of other detectors and
+        bit depths; below three fifths a warning asks you to choose. True without a
+        result to use again, or for other signals, is an error.
 
     Returns
     -------
@@ -226,7 +238,7 @@ def fewshot_classify(
     ...     }
     ... )
     >>> result.labels
-    <LabelMap, title: Few-shot labels of Synthetic HAADF of SrTiO3 on Ge, dimensions: (|37, 37)>
+    <LabelMap, title: Few-shot labels of Synthetic HAADF of SrTiO3 on Ge, dimensions: (|64, 64)>
     >>> statistics = result.statistics  # class, count, fraction with its interval, area, regions
     >>> axes = result.plot()
     """
@@ -245,6 +257,7 @@ def fewshot_classify(
         device=device,
         lazy_output=lazy_output,
         show_progressbar=show_progressbar,
+        standardise=standardise,
     )
 
 
@@ -261,6 +274,7 @@ def fewshot_embed(
     lazy_output: bool | None = None,
     show_progressbar: bool | None = None,
     recipe: Recipe | None = None,
+    standardise: bool | None = None,
 ) -> EmbeddingMap:
     """Embed every query of the signal, without labels.
 
@@ -274,8 +288,9 @@ def fewshot_embed(
         As in :meth:`fewshot_classify`.
     chip_size
         Side of the chips in pixels. By default it is chosen for an image: five periods of the
-        lattice that the image shows (at least 56 pixels), else 64 pixels, at most a quarter of
-        the image, and at least 16 pixels. The frames of a stack are by default not cut into chips.
+        lattice that the image shows (at least 56 pixels), else 128 pixels, or 64 with another
+        encoder than the default one, at most a quarter of the image, and at least 16 pixels. The
+        frames of a stack are by default not cut into chips.
     lazy_output
         Whether the embeddings are lazy. By default they are if the signal is. Of a signal in
         memory, lazy embeddings keep a copy of the data.
@@ -284,6 +299,8 @@ def fewshot_embed(
     recipe
         The ``recipe`` of an embedding map of other data of the same kind, to embed these data
         in the same way. By default it is learnt from a sample of these data.
+    standardise
+        As in :meth:`fewshot_classify`, with `recipe` in place of the result.
 
     Returns
     -------
@@ -321,4 +338,5 @@ def fewshot_embed(
         lazy_output=lazy_output,
         show_progressbar=show_progressbar,
         recipe=recipe,
+        standardise=standardise,
     )

@@ -113,6 +113,25 @@ def check_numbers(
                 )
 
 
+def check_standardise(standardise: bool | None, kind: str, recipe: Recipe | None) -> None:
+    """Refuse to standardise what has no grey levels, or has nothing to be brought to."""
+    if standardise is None or standardise is False:
+        return
+    if standardise is not True:
+        raise TypeError(f"standardise={standardise!r} must be True, False or None.")
+    if kind != "image":
+        raise ValueError(
+            f"standardise=True is for images, these are {kind} data, which are normalised one by one; "
+            "leave it out."
+        )
+    if recipe is None:
+        raise ValueError(
+            "standardise=True brings an image to the grey levels of another one: give the result of "
+            "that one as support, or its recipe. Without one, encoders normalise the image itself; "
+            "leave it out."
+        )
+
+
 def check_context(context: int, nav_shape: tuple[int, ...]) -> None:
     """Refuse a context that is wider than the scan."""
     longest = max(nav_shape[-2:], default=1)

@@ -23,7 +23,13 @@ from hyperspy_fewshot.embedding.recipe import Recipe
 from hyperspy_fewshot.embedding.source import DataSource
 from hyperspy_fewshot.encoders import default_encoder, get_encoder
 from hyperspy_fewshot.encoders.base import check_orientations
-from hyperspy_fewshot.grids.chip_size import limited, measured_side, sample_windows
+from hyperspy_fewshot.grids.chip_size import (
+    default_side,
+    default_stride,
+    lattice_period,
+    limited,
+    sample_windows,
+)
 from hyperspy_fewshot.grids.chips import ChipGrid
 from hyperspy_fewshot.grids.positions import PositionGrid
 from hyperspy_fewshot.grids.protocol import Grid
@@ -53,6 +59,7 @@ def classify(
     device: Any = None,
     lazy_output: bool | None = None,
     show_progressbar: bool | None = None,
+    standardise: bool | None = None,
 ) -> FewShotResult:
     """Classify a signal from a handful of labelled examples of each class.
 
@@ -90,6 +97,7 @@ def classify(
         device,
         lazy,
         show_progressbar,
+        standardise,
     )
     embedding_map = _embed(signal, settings, recipe, new_support)
     result = embedding_map.classify(support, reject, show_progressbar=show_progressbar)
@@ -109,6 +117,7 @@ def embed(
     lazy_output: bool | None = None,
     show_progressbar: bool | None = None,
     recipe: Recipe | None = None,
+    standardise: bool | None = None,
 ) -> EmbeddingMap:
     """Embed every query of a signal, without labels.
 
@@ -134,6 +143,7 @@ def embed(
         device,
         lazy,
         show_progressbar,
+        standardise,
     )
     embedding_map = _embed(signal, settings, recipe, None)
     return embedding_map if lazy else embedding_map.compute(show_progressbar)
@@ -151,18 +161,25 @@ def _embed(
     if signal._lazy:
         n_whole = 0 if settings.kind == "image" else signal.axes_manager.signal_dimension
         check_chunks(signal.data, n_whole)
-    encoder = _encoder_for(settings) if recipe is None else None
+    encoder = _encoder_for(settings) if recipe is None else recipe.parts[0].encoder
     # Place.
-    grid = _grid(signal, settings, recipe)
+    dense = encoder.dense
+    grid = _grid(signal, settings, recipe, dense)
     source = _source(signal, settings, grid)
     if support is not None:
         # What is wrong with an example is said before any data are read.
         support.locate(Domain.of(grid, signal))
-    if settings.kind == "image" and settings.chip_size is None:
-        settings = replace(settings, chip_size=_measured_side(signal, settings, source, grid))
-        grid = _grid(signal, settings, recipe)
-        source = replace(source, mask=_mask(signal, settings, grid))
-    checks.announce(grid)
+    if settings.chip_size is not None:
+        checks.announce(grid)
+    if settings.kind == "image" and recipe is None and (dense or settings.chip_size is None):
+        period = _period(signal, settings, source, grid)
+        if settings.chip_size is None:
+            side = default_side(period, grid.signal_shape, dense)
+            settings = replace(settings, chip_size=side)
+            grid = _grid(signal, settings, recipe, dense)
+            source = replace(source, mask=_mask(signal, settings, grid))
+            checks.announce(grid)
+        grid = replace(grid, lattice=period is not None)
     # Embed the sample.
     show = settings.show_progressbar
     if recipe is None:
@@ -170,7 +187,7 @@ def _embed(
         recipe, sample = learn(source, encoder, grid, settings.context, axis, show)
     else:
         recipe = recipe.on(grid)
-        sample = embed_sample(recipe, source, show)
+        recipe, sample = embed_sample(recipe, source, show, settings.standardise)
     return EmbeddingMap.build(recipe, sample, Domain.of(recipe.grid, signal), source, signal)
 
 
@@ -187,6 +204,7 @@ class _Settings:
     device: Any
     lazy: bool
     show_progressbar: bool | None
+    standardise: bool | None
     kind: str = ""
 
     def checked(
@@ -198,6 +216,7 @@ class _Settings:
         if chip_size is None and signal.axes_manager.signal_dimension == 2:
             chip_size = learnt.get("chip_size")
         kind = checks.kind_of(signal, chip_size)
+        checks.check_standardise(self.standardise, kind, recipe)
         checks.check_numbers(kind, chip_size=chip_size, stride=stride, context=context)
         signal_mask = self.signal_mask
         if signal_mask is not None:
@@ -233,7 +252,7 @@ def _encoder_for(settings: _Settings):
     return encoder
 
 
-def _grid(signal: BaseSignal, settings: _Settings, recipe: Recipe | None) -> Grid:
+def _grid(signal: BaseSignal, settings: _Settings, recipe: Recipe | None, dense: bool) -> Grid:
     """Where the queries lie; a context that is to be chosen is the widest one."""
     nav_shape, shape = checks.shapes(signal)
     if settings.kind != "image":
@@ -243,11 +262,12 @@ def _grid(signal: BaseSignal, settings: _Settings, recipe: Recipe | None) -> Gri
             nav_shape, shape, settings.context or CONTEXTS[-1], settings.signal_mask
         )
     # Until it is measured, the chip size without a lattice stands in.
-    chip_size = settings.chip_size or measured_side((), shape)
+    chip_size = settings.chip_size or default_side(None, shape, dense)
     checks.check_sides(shape, chip_size=chip_size, stride=settings.stride)
     if recipe is not None:
         return recipe.grid.for_data(nav_shape, shape, settings.stride)
-    return ChipGrid(nav_shape, shape, chip_size, settings.stride or max(1, chip_size // 4))
+    stride = settings.stride or default_stride(chip_size, nav_shape, shape, dense)
+    return ChipGrid(nav_shape, shape, chip_size, stride)
 
 
 def _mask(signal: BaseSignal, settings: _Settings, grid: Grid) -> np.ndarray | None:
@@ -280,12 +300,15 @@ def _given_side(signal: BaseSignal, support: SupportSet | None) -> int | None:
     return side
 
 
-def _measured_side(signal: BaseSignal, settings: _Settings, source: DataSource, grid: Grid) -> int:
-    """Side of the chips, from the lattice in a sample of the image."""
-    windows = sample_windows(grid.signal_shape)
+def _period(
+    signal: BaseSignal, settings: _Settings, source: DataSource, grid: Grid
+) -> float | None:
+    """Period of the crystal lattice in a sample of the middle frame [px]; None without one."""
+    frame = tuple(slice(size // 2, size // 2 + 1) for size in grid.nav_shape)
+    windows = [(*frame, *window) for window in sample_windows(grid.signal_shape)]
     parts = source.read(windows, settings.show_progressbar, "Measuring the lattice")
     if settings.navigation_mask is not None:
         mask = masks.location_mask(signal, grid, settings.navigation_mask)
         pairs = zip(parts, windows, strict=True)
         parts = [np.where(mask[window], np.nan, part) for part, window in pairs]
-    return measured_side(parts, grid.signal_shape)
+    return lattice_period([part.reshape(part.shape[-2:]) for part in parts])

@@ -768,7 +768,7 @@ class TestEncoders:
             chip_size = 16 if kind == "image" else None
             result = make(nav_shape)[0].fewshot_classify(support, chip_size=chip_size)
             chosen[kind] = result.classifier.recipe.parts[0].encoder.name
-        assert chosen == {"image": "stem", "patterns": "stem", "spectra": "spectrum"}
+        assert chosen == {"image": "stem", "patterns": "pattern", "spectra": "spectrum"}
 
     def test_what_the_spectrum_encoder_learnt_is_saved(self, tmp_path):
         make, nav_shape, support, options = CASES["spectra"]

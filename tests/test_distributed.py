@@ -129,7 +129,7 @@ def test_the_network_is_built_once_in_every_worker(client, files, expected):
     ("name", "limit", "left_out"),
     [
         ("spectra", 300_000, lambda: CASES["spectra"][0]().signal.data.nbytes),
-        ("image", 900_000, lambda: weights.bundled_weights("stem").stat().st_size),
+        ("image", 850_000, lambda: weights.bundled_weights("stem").stat().st_size),
     ],
     ids=["no data", "no weights"],
 )

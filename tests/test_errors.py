@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hyperspy.exceptions import SignalDimensionError
 
-from hyperspy_fewshot import FewShotResult, SupportSet, checks, classify, embed
+from hyperspy_fewshot import FewShotResult, SupportSet, checks, classify, embed, get_encoder
+from hyperspy_fewshot.encoders.weights import bundled_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:With one example a class:UserWarning")
 
@@ -389,6 +390,16 @@ class TestArguments:
     def test_stride_of_patterns(self):
         with pytest.raises(ValueError, match="stride is for images; .* the pattern at every"):
             patterns().fewshot_classify(SCAN, stride=2)
+
+    @pytest.mark.parametrize("weights", [None, bundled_weights("stem")])
+    def test_the_encoder_of_images_for_patterns(self, weights):
+        encoder = get_encoder("stem", weights=weights)
+        message = (
+            "The encoder 'stem' is for image data, these are pattern data; leave encoder out for "
+            "'pattern'."
+        )
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            patterns().fewshot_classify(SCAN, encoder=encoder)
 
 
 class TestResult:

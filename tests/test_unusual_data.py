@@ -234,8 +234,8 @@ class TestSinglePositions:
 
 @pytest.mark.parametrize(
     ("shape", "encoder"),
-    [((16, 256), "stem"), ((3, 100), "pca"), ((1, 500), "pca"), ((36, 1), "pca")]
-    + [((1, 500), "fourier"), ((36, 1), "fourier"), ((36, 1), "stem")],
+    [((16, 256), "pattern"), ((3, 100), "pca"), ((1, 500), "pca"), ((36, 1), "pca")]
+    + [((1, 500), "fourier"), ((36, 1), "fourier"), ((36, 1), "pattern")],
 )
 def test_patterns_of_any_aspect_ratio(shape, encoder):
     data = np.random.default_rng(0).poisson(5, (6, 7, *shape)).astype(np.uint16)
@@ -243,7 +243,7 @@ def test_patterns_of_any_aspect_ratio(shape, encoder):
     data[:, 4:, : -(-shape[0] // 2)] += 20
     support = {"a": [(0, 0), (2, 5)], "b": [(6, 1), (5, 4)]}
     expected = np.broadcast_to(np.arange(7) >= 4, (6, 7))
-    for context in (3,) if encoder == "stem" else (None, 1):
+    for context in (3,) if encoder == "pattern" else (None, 1):
         options = {"encoder": encoder, "context": context, "reject": False}
         eager = hs.signals.Signal2D(data).fewshot_classify(support, **options)
         assert (eager.labels.data == expected).mean() > 0.9

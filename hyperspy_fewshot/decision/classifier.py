@@ -20,7 +20,6 @@ from hyperspy_fewshot.decision.rejection import (
 )
 from hyperspy_fewshot.decision.resampling import (
     fraction_spread,
-    raised_temperature,
     replaced_scores,
 )
 from hyperspy_fewshot.decision.ridge import (
@@ -281,20 +280,6 @@ class FewShotClassifier:
             class (parametric bootstrap).
         """
         return fraction_spread(*self._resampled(self._centred(sample)))
-
-    def tempered(self, sample: np.ndarray) -> Self:
-        """Return the classifier with confidence as low as it depends on the choice of the shots.
-
-        The temperature is raised until the mean of 1 less the highest probability is no lower than
-        the share of the queries whose class would change with other shots.
-
-        Parameters
-        ----------
-        sample
-            Embeddings of a sample of the data set, shape (n, d), finite.
-        """
-        raised = raised_temperature(*self._resampled(self._centred(sample)), self.temperature)
-        return replace(self, temperature=raised)
 
     def for_frequencies_of(self, sample: np.ndarray) -> Self:
         """Return the classifier with filters for the classes that are rare in a data set.

@@ -9,15 +9,11 @@ changes in the estimate of a variance.
 """
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import softmax
 
 from hyperspy_fewshot.decision.ridge import fit_ridge, kernel_values
 
 # Choices of queries in place of the only shots.
 _REPLACEMENTS = 12
-# Range of the temperature, as a logarithm, in which doubt rises to this share of the highest.
-_WIDEST, _MOST_DOUBT = 12.0, 0.95
 
 
 def replaced_scores(
@@ -63,24 +59,3 @@ def fraction_spread(scores: np.ndarray, best: np.ndarray, shares: np.ndarray) ->
     changes = np.reshape(counts, (-1, n_classes)) / len(scores)
     changes -= np.bincount(scores.argmax(axis=1), minlength=n_classes) / len(scores)
     return np.sqrt(shares @ changes**2)
-
-
-def raised_temperature(
-    scores: np.ndarray, best: np.ndarray, shares: np.ndarray, temperature: float
-) -> float:
-    """Raise a temperature until the doubt about the class is as large as its dependence on shots.
-
-    The doubt is the mean of 1 less the highest probability, and the dependence the share of the
-    queries whose class would change with other shots.
-    """
-    changed = (best != scores.argmax(axis=1)).mean(axis=1)
-    target = min(float(shares @ changed), _MOST_DOUBT * (1 - 1 / scores.shape[1]))
-
-    def lack(log_temperature: float) -> float:
-        probabilities = softmax(scores / np.exp(log_temperature), axis=1)
-        return target - 1 + float(probabilities.max(axis=1).mean())
-
-    low = np.log(temperature)
-    if lack(low) <= 0:
-        return temperature
-    return float(np.exp(brentq(lack, low, low + _WIDEST, xtol=1e-3)))

@@ -7,6 +7,7 @@ import numpy as np
 
 from hyperspy_fewshot.embedding.blocks import block_sides, embed_windows
 from hyperspy_fewshot.embedding.context import CONTEXTS, choose_context
+from hyperspy_fewshot.embedding.levels import grey_levels, on_levels
 from hyperspy_fewshot.embedding.neighbours import scatter_within_classes
 from hyperspy_fewshot.embedding.recipe import Part, Recipe
 from hyperspy_fewshot.embedding.sample import embedded_blocks, is_whole, sample_blocks
@@ -62,7 +63,7 @@ class _Sample:
         windows = [grid.window(block) for block in blocks]
         return cls(blocks, source.read(windows, show_progressbar, "Sampling"))
 
-    def narrowed(self, wide: Grid, grid: Grid) -> "_Sample":
+    def narrowed(self, wide: Recipe, grid: Grid) -> "_Sample":
         """Crop the data to what another grid needs."""
         triples = zip(self.data, self.blocks, strict=True)
         data = [d[within(wide.window(block), grid.window(block))] for d, block in triples]
@@ -104,14 +105,17 @@ def learn(
     ValueError
         If nothing is left to classify.
     """
-    if grid.kind == "image" and encoder.dense:
-        grid = replace(grid, margin=encoder.margin(grid.chip_size))
-    sample = _Sample.read(source, grid, show_progressbar)
+    parts, spreads = _parts(encoder, grid)
+    recipe = Recipe(parts, np.empty(0), signal_axis)
+    sample = _Sample.read(source, recipe, show_progressbar)
+    levels = grey_levels(recipe, sample.blocks, sample.data, source.mask)
     if grid.context > 1:
         pooled = _with_context(source, grid, sample, context)
-        sample, grid = sample.narrowed(grid, pooled), pooled
-    parts = tuple(_fitted(source, encoder, own, sample.narrowed(grid, own)) for own in _own(grid))
-    recipe = Recipe(parts, np.empty(0), signal_axis)
+        sample = sample.narrowed(recipe, pooled)
+        parts, spreads = _parts(encoder, pooled)
+        recipe = replace(recipe, parts=parts)
+    fitted = (_fitted(source, part, sample.narrowed(recipe, part.grid)) for part in parts)
+    recipe = replace(recipe, parts=tuple(fitted), levels=levels)
     found = _embed_sample(recipe, sample, source, show_progressbar)
     if not found.embeddings.shape[1]:
         raise ValueError(_NOTHING_LEFT)
@@ -120,64 +124,86 @@ def learn(
             f"The encoder {encoder.name!r} returns NaN or infinity for all of a sample."
         )
     if len(parts) == 1:
-        parts = (replace(parts[0], size=found.embeddings.shape[1]),)
+        parts = (replace(recipe.parts[0], size=found.embeddings.shape[1]),)
     else:
-        parts, found = _equalised(parts, found)
+        parts, found = _equalised(recipe.parts, spreads, found)
     centre = found.embeddings.mean(axis=0, dtype=np.float64)
-    scatter = scatter_within_classes(found.blocks, centre, grid)
+    scatter = scatter_within_classes(found.blocks, centre, recipe.grid)
     return replace(recipe, parts=parts, centre=centre, scatter=scatter), found
 
 
-def _own(grid: Grid) -> tuple[Grid, ...]:
-    """Grids of the parts of a recipe, the widest first.
+def _parts(encoder: Encoder, grid: Grid) -> tuple[tuple[Part, ...], tuple[float, ...]]:
+    """Parts that are not fitted, the widest first, and their distances from the centre.
 
-    Spectra that are pooled are embedded by themselves, too. What is as small as a position vanishes
-    from the mean of its neighbours.
+    Spectra that are pooled are embedded by themselves, too: what is as small as a position vanishes
+    from the mean of its neighbours. Of images the encoder says which chips it embeds.
     """
-    if grid.kind == "spectrum" and grid.context > 1:
-        return grid, replace(grid, context=1, smoothing=None)
-    return (grid,)
+    if grid.kind == "image":
+        found = [
+            (own, _around_chips(own, grid, size), spread)
+            for own, size, spread in encoder.parts(grid.chip_size, grid.lattice)
+        ]
+    elif grid.kind == "spectrum" and grid.context > 1:
+        single = replace(grid, context=1, smoothing=None)
+        found = [(encoder, grid, 1.0), (encoder, single, _BY_THEMSELVES)]
+    else:
+        found = [(encoder, grid, 1.0)]
+    parts = tuple(Part(own, where, origin=own.sha256) for own, where, _ in found)
+    return parts, tuple(spread for _, _, spread in found)
 
 
-def _fitted(source: DataSource, encoder: Encoder, grid: Grid, sample: _Sample) -> Part:
-    """Fit an encoder to the data of a sample that a grid needs."""
-    part = Part(encoder, grid, origin=encoder.sha256)
+def _around_chips(encoder: Encoder, grid: Grid, chip_size: int) -> Grid:
+    """Grid of chips of a size, with as much of their surroundings as an encoder needs."""
+    margin = encoder.margin(chip_size) if encoder.dense else 0
+    return replace(grid, chip_size=chip_size, margin=margin)
+
+
+def _fitted(source: DataSource, part: Part, sample: _Sample) -> Part:
+    """Fit the encoder of a part to the data of a sample that its grid needs."""
     items = _fields(part, sample) if part.dense else _items(part, sample, source.mask)
     with usable_threads():
-        fitted = encoder.fit(items, kind=grid.kind, sum_normalise=source.sum_normalise)
+        fitted = part.encoder.fit(items, kind=part.grid.kind, sum_normalise=source.sum_normalise)
         size = 0 if part.dense else fitted.encode(items[:1]).shape[1]
-    return replace(part, encoder=fitted, size=size, groups=fitted.feature_groups)
+        groups = fitted.feature_groups
+    return replace(part, encoder=fitted, size=size or sum(groups or ()), groups=groups)
 
 
 def _equalised(
-    parts: tuple[Part, ...], found: SampleEmbeddings
+    parts: tuple[Part, ...], spreads: tuple[float, ...], found: SampleEmbeddings
 ) -> tuple[tuple[Part, ...], SampleEmbeddings]:
-    """Scale pooled positions to unit mean squared distance from the centre, single ones to less."""
+    """Scale parts so that their root mean square distances from the centre are the spreads."""
     ends = np.cumsum([part.size for part in parts])[:-1]
     variances = np.split(found.embeddings.var(axis=0, dtype=np.float64), ends)
-    wanted = (1.0, _BY_THEMSELVES)
     scales = [
-        float(scale / np.sqrt(variance.sum() or 1.0))
-        for scale, variance in zip(wanted, variances, strict=True)
+        float(spread / np.sqrt(variance.sum() or 1.0))
+        for spread, variance in zip(spreads, variances, strict=True)
     ]
     factors = np.repeat(scales, [part.size for part in parts]).astype(np.float32)
     parts = tuple(replace(p, scale=scale) for p, scale in zip(parts, scales, strict=True))
     whole = found.whole
-    return parts, SampleEmbeddings(
-        embeddings=found.embeddings * factors,
-        blocks=[block * factors for block in found.blocks],
-        # There is no guide image beside spectra.
-        whole=None if whole is None else whole * factors,
-    )
+    if whole is None:
+        blocks = [block * factors for block in found.blocks]
+    else:
+        # Beside the embeddings there are guide values.
+        blocks = [whole[..., : len(factors)]]
+        blocks[0] *= factors
+    return parts, SampleEmbeddings(found.embeddings * factors, blocks, whole)
 
 
 def embed_sample(
-    recipe: Recipe, source: DataSource, show_progressbar: bool | None
-) -> SampleEmbeddings:
-    """Embed the sample of a data set by a recipe that was learnt on another one."""
-    return _embed_sample(
-        recipe, _Sample.read(source, recipe, show_progressbar), source, show_progressbar
-    )
+    recipe: Recipe,
+    source: DataSource,
+    show_progressbar: bool | None,
+    standardise: bool | None = False,
+) -> tuple[Recipe, SampleEmbeddings]:
+    """Embed the sample of a data set by a recipe that was learnt on another one.
+
+    Returns also the recipe for the grey levels of the data set, see :func:`on_levels`.
+    """
+    sample = _Sample.read(source, recipe, show_progressbar)
+    levels = grey_levels(recipe, sample.blocks, sample.data, source.mask)
+    recipe = on_levels(recipe, levels, standardise)
+    return recipe, _embed_sample(recipe, sample, source, show_progressbar)
 
 
 def _with_context(source: DataSource, grid: Grid, sample: _Sample, context: int | None) -> Grid:

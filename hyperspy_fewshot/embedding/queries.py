@@ -15,7 +15,12 @@ from hyperspy_fewshot.embedding.batches import (
 from hyperspy_fewshot.embedding.recipe import Part, Recipe
 from hyperspy_fewshot.encoders import Encoder
 from hyperspy_fewshot.encoders.base import to_tensor
+from hyperspy_fewshot.grids.field import Field, joined
 from hyperspy_fewshot.grids.slices import Slices, shape_of, within
+
+# Side of the square [px] in which examples are embedded together, and their largest number: all
+# rows are combined with all columns.
+_NEARBY, _MOST_TOGETHER = 64, 16
 
 Turn = Callable[[np.ndarray], np.ndarray]
 
@@ -59,7 +64,7 @@ def embed_block(
     `data` are those of ``recipe.window(block)``. Cells of the mask, and those with data that are
     not finite, become NaN. A device of None is the best one of the process.
     """
-    device = device or choose_device(None)
+    device, data = device or choose_device(None), recipe.scaled(data)
     window = recipe.window(block)
     columns = [
         _embed_part(part, data[within(window, part.grid.window(block))], block, mask, device)
@@ -111,7 +116,7 @@ def embed_at(
     `data` are those of ``recipe.window_at(location)`` for each location. A mask leaves out
     neighbours, not the location itself. NaN where data are not finite.
     """
-    device = device or choose_device(None)
+    device, data = device or choose_device(None), [recipe.scaled(array) for array in data]
     columns = []
     for part in recipe.parts:
         windows = [
@@ -125,9 +130,9 @@ def embed_at(
 def _embed_part_at(part: Part, windows, locations, mask, device) -> np.ndarray:
     grid, pairs = part.grid, list(zip(windows, locations, strict=True))
     if part.dense:
-        fields = [grid.field_at(data, location) for data, location in pairs]
-        found = encode_fields(part.encoder, fields, device)
-        return part.scale * _sized(part.encoder, found, part.size)[np.newaxis]
+        groups = _nearby(locations, len(grid.nav_shape))
+        fields = [[grid.field_at(*pairs[i]) for i in group] for group in groups]
+        return _embed_fields(part, fields, device)
 
     def reduced(step: EncoderStep) -> np.ndarray:
         return np.concatenate([grid.item_at(data, place, mask, step) for data, place in pairs])
@@ -137,9 +142,42 @@ def _embed_part_at(part: Part, windows, locations, mask, device) -> np.ndarray:
 
 def embed_items(recipe: Recipe, items: np.ndarray, device: str | None) -> np.ndarray:
     """Embed ready examples (n, ...), and their augmented copies, as :func:`embed_at` does."""
-    device, items = device or choose_device(None), items.astype(np.float32)
-    columns = [_embed_copies(part, lambda s: s.reduce(items), device) for part in recipe.parts]
-    return _joined(columns)
+    device, items = device or choose_device(None), recipe.scaled(items).astype(np.float32)
+    return _joined([_embed_ready(part, items, device) for part in recipe.parts])
+
+
+def _embed_ready(part: Part, items: np.ndarray, device: str) -> np.ndarray:
+    if not part.dense:
+        return _embed_copies(part, lambda step: step.reduce(items), device)
+    grid = part.grid
+    fields = [[Field.of_chip(item, grid.margin, grid.chip_size)] for item in items]
+    return _embed_fields(part, fields, device)
+
+
+def _embed_fields(part: Part, groups: list[list[Field]], device: str) -> np.ndarray:
+    """Embed single chips in their surroundings, some of them together, shape (1, n, d)."""
+    found = []
+    for fields in groups:
+        whole, rows, columns = joined(fields)
+        chips = encode_fields(part.encoder, [whole], device)
+        found.append(chips[rows * len(whole.columns) + columns])
+    embeddings = np.concatenate(found)
+    return part.scale * _sized(part.encoder, embeddings, part.size)[np.newaxis]
+
+
+def _nearby(locations: Sequence[tuple[int, ...]], n_nav: int) -> list[list[int]]:
+    """Divide locations (*nav, y, x) into runs that lie within a small square, by their index."""
+    groups: list[list[int]] = []
+    for i in range(len(locations)):
+        group = groups[-1] if groups else []
+        places = np.array([locations[j] for j in (*group, i)])
+        extents = np.ptp(places, axis=0)
+        near = not extents[:n_nav].any() and extents[n_nav:].max() <= _NEARBY
+        if group and near and len(group) < _MOST_TOGETHER:
+            group.append(i)
+        else:
+            groups.append([i])
+    return groups
 
 
 def _embed_copies(part: Part, reduced: Callable, device: str) -> np.ndarray:

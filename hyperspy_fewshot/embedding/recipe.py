@@ -10,6 +10,9 @@ from hyperspy_fewshot.encoders import Encoder
 from hyperspy_fewshot.grids.protocol import Grid
 from hyperspy_fewshot.grids.slices import Slices, around
 
+# The data as they are, see `Recipe.scaling`.
+UNSCALED = (0.0, 1.0, 0.0)
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -60,12 +63,20 @@ class Recipe:
     scatter
         Least cosine, seen from the centre, and largest distance between
         embeddings of one class; -1 and 0 if they are not known.
+    levels
+        1st percentile, median and 99th percentile of the image that it was
+        learnt on; empty for spectra and patterns.
+    scaling
+        (a, b, c): pixels x of the data set at hand are encoded as b (x - a) + c.
+        It brings an image to the grey levels that the recipe was learnt on.
     """
 
     parts: tuple[Part, ...]
     centre: np.ndarray = field(repr=False)
     signal_axis: tuple[Any, ...]
     scatter: tuple[float, float] = (-1.0, 0.0)
+    levels: tuple[float, ...] = ()
+    scaling: tuple[float, float, float] = UNSCALED
 
     @property
     def grid(self) -> Grid:
@@ -98,8 +109,8 @@ class Recipe:
 
     @property
     def sha256(self) -> str:
-        """Digest of everything that decides the embeddings of a given data set."""
-        digest = hashlib.sha256(self.description.encode())
+        """Digest of everything that decides the embeddings of a data set with given grey levels."""
+        digest = hashlib.sha256(replace(self, scaling=UNSCALED).description.encode())
         for part in self.parts:
             digest.update(part.encoder.sha256.encode() if part.encoder else b"")
         digest.update(np.ascontiguousarray(self.centre))
@@ -117,7 +128,28 @@ class Recipe:
                 for name, value in part.grid.settings().items()
             }
             shown.append((part.origin, part.size, part.scale, settings))
+        if self.scaling != UNSCALED:
+            shown.append([f"{number:.9g}" for number in self.scaling])
         return repr(shown)
+
+    @property
+    def contrast(self) -> float:
+        """Range of the grey levels of the images at hand; 1 where it is not known."""
+        if not self.levels:
+            return 1.0
+        return (self.levels[-1] - self.levels[0]) / self.scaling[1] or 1.0
+
+    def scaled(self, data: np.ndarray) -> np.ndarray:
+        """Bring data to the grey levels that the recipe was learnt on, float32."""
+        if self.scaling == UNSCALED:
+            return data
+        subtracted, factor, added = self.scaling
+        # Large numbers that hardly differ would be equal as float32.
+        wide = data.astype(np.result_type(data.dtype, np.float32))
+        wide -= subtracted
+        wide *= factor
+        wide += added
+        return wide.astype(np.float32, copy=False)
 
     def window(self, block: Slices) -> Slices:
         """Data that a block of cells needs."""

@@ -8,19 +8,13 @@ import numpy as np
 from hyperspy_fewshot.grids.protocol import Grid
 from hyperspy_fewshot.grids.slices import Slices, shape_of
 
-# Memory of the sample as float32 [bytes]. Of large items more are taken than fit: fewer than
-# 256 do not show how a data set varies, and four times the memory is no harm.
-_SAMPLE_BYTES = 64 * 2**20
-_WANTED, _NEEDED = 256, 16
-
 
 def sample_blocks(grid: Grid) -> list[Slices]:
     """Choose where a data set is sampled: seeded, depending on the shape alone.
 
     Returns contiguous blocks of the grid, which cover it if it is small.
     """
-    fitting = _SAMPLE_BYTES // (4 * math.prod(grid.item_shape))
-    count = min(grid.sample_size, max(fitting, min(_WANTED, 4 * fitting), _NEEDED))
+    count = grid.sample_size
     whole = math.prod(grid.shape) <= count
     side = grid.sample_side(whole)
     if whole:

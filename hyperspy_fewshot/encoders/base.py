@@ -83,6 +83,24 @@ class Encoder:
         scale = float(high - low) or float(np.abs(sample).max()) or 1.0
         return replace(self, offset=float(middle), scale=scale)
 
+    def parts(self, chip_size: int, lattice: bool) -> tuple[tuple["Encoder", int, float], ...]:
+        """Return what embeds the chips of an image, the largest first.
+
+        Parameters
+        ----------
+        chip_size
+            Side of the largest chips [px].
+        lattice
+            Whether a crystal lattice was found in the image.
+
+        Returns
+        -------
+        tuple
+            Encoders, chip sizes [px], and the root mean square distances from the centre to which
+            their embeddings are scaled before they are joined. By default the encoder alone.
+        """
+        return ((self, chip_size, 1.0),)
+
     def encode(self, batch: np.ndarray, device: str = "cpu") -> np.ndarray:
         """Embed a batch of items.
 

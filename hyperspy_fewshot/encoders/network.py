@@ -5,10 +5,12 @@ from torch import nn
 
 from hyperspy_fewshot.encoders.resampling import CELL, CHIP
 
-#: Length of the embedding of a chip and of a pattern.
+#: Length of the embedding of a chip.
 EMBEDDING = 128
 
 _WIDTHS = (24, 48, 96)
+#: Number of the features that are pooled: those of all stages and the input.
+FEATURES = 1 + sum(_WIDTHS)
 # Sides of the windows at the centre of a chip over which features are averaged, relative to the chip:
 # where a chip is mixed, its centre decides.
 WINDOWS = (1.0, 0.5, 0.25)
@@ -34,10 +36,8 @@ class StemNetwork(nn.Module):
                 nn.Sequential(_conv(second, third, 3, stride=2), _Block(third, side=1)),
             ]
         )
-        features = (1 + sum(_WIDTHS)) * (1 + len(WINDOWS))
+        features = FEATURES * (1 + len(WINDOWS))
         self.chip_head = _Head(features)
-        self.squeeze = nn.Conv2d(third + second, 24, 1)
-        self.pattern_head = _Head(24 * (CHIP // CELL) ** 2 + (CHIP // CELL) ** 2)
 
     def cells(self, images: torch.Tensor) -> torch.Tensor:
         """Return means and mean squares of all features of images (n, h, w) in cells of 8 x 8 px.
@@ -74,14 +74,6 @@ class StemNetwork(nn.Module):
 
         parts = [pooled(means, window) for window in WINDOWS]
         return self.embed_pooled(torch.cat([*parts, pooled(squares, 1.0)], dim=1))
-
-    def patterns(self, images: torch.Tensor) -> torch.Tensor:
-        """Embed patterns (n, 64, 64), keeping where features lie."""
-        first, second, third = self.stages
-        fine = second(first(images[:, None]))
-        squeezed = self.squeeze(torch.cat([nn.functional.avg_pool2d(fine, 2), third(fine)], dim=1))
-        coarse = nn.functional.avg_pool2d(images[:, None], CELL)
-        return self.pattern_head(torch.cat([squeezed, coarse], dim=1).flatten(1))
 
 
 class _Head(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from hyperspy_fewshot.encoders import foreign
 from hyperspy_fewshot.encoders.base import Encoder
 from hyperspy_fewshot.encoders.fourier import FourierEncoder
+from hyperspy_fewshot.encoders.pattern import PatternEncoder
 from hyperspy_fewshot.encoders.pca import PCAEncoder
 from hyperspy_fewshot.encoders.spectrum import SpectrumEncoder
 from hyperspy_fewshot.encoders.stem import StemEncoder
@@ -15,12 +16,13 @@ from hyperspy_fewshot.encoders.threads import usable_threads
 
 _BUNDLED = {
     "stem": StemEncoder.load(),
+    "pattern": PatternEncoder("pattern", kinds=("pattern",)),
     "spectrum": SpectrumEncoder("spectrum", kinds=("spectrum",)),
     "fourier": FourierEncoder("fourier", kinds=("image", "pattern")),
     "pca": PCAEncoder("pca"),
 }
 # The encoders that ``encoder=None`` stands for.
-_DEFAULTS = {"image": "stem", "pattern": "stem", "spectrum": "spectrum"}
+_DEFAULTS = {"image": "stem", "pattern": "pattern", "spectrum": "spectrum"}
 
 
 def list_encoders(kind: str | None = None) -> list[str]:

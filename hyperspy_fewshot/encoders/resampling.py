@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import maximum_filter
 
 from hyperspy_fewshot.encoders.base import to_tensor
-from hyperspy_fewshot.grids.chips import Field
+from hyperspy_fewshot.grids.field import Field
 
 #: Side of a chip.
 CHIP = 64
@@ -22,8 +22,8 @@ HOP = 16
 #: Pixels around a chip that its features depend on; a multiple of HOP.
 HALO = 32
 #: Pixels around a chip that are needed: the power spectrum of a chip that extends over the edge is
-#: taken at the last window inside the image.
-REACH = CHIP + HOP
+#: taken at the last window inside the image, and a chip is interpolated between others.
+REACH = CHIP + HOP + CELL
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +83,53 @@ def resample(field: Field, offset: float, scale: float, device: str) -> Resample
         ahead = min(places.min() - HALO, last_window(field.image_shape[axis] / step))
         start = HOP * int(ahead // HOP)
         end = HOP * int(-(-(places.max() + CHIP + HALO) // HOP))
-        matrices.append(_weights(start, end, step, field.origin[axis], field.pixels.shape[axis]))
+        matrices.append(
+            resampling_weights(start, end, step, field.origin[axis], field.pixels.shape[axis])
+        )
         starts.append(start)
     rows, columns = (torch.as_tensor(m, device=device) for m in matrices)
-    pixels = to_tensor(field.pixels, device)
-    pixels = torch.nan_to_num((pixels - offset) / scale, nan=0.0, posinf=0.0, neginf=0.0)
+    pixels = normalised(field.pixels, offset, scale, device)
     ends = tuple(size / step for size in field.image_shape)
     return ResampledField(rows @ pixels @ columns.T, tuple(starts), ends, chips)
+
+
+def anchors(first: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """Chips, at whole cells, between which others are interpolated along an axis.
+
+    Parameters
+    ----------
+    first
+        First pixels of chips in the image, shape (n,).
+    step
+        Side of a resampled pixel [px].
+
+    Returns
+    -------
+    first : numpy.ndarray
+        First pixels of the anchors in the image, shape (m,), not integers.
+    weights : numpy.ndarray
+        Weights of the anchors in a linear interpolation at the chips, shape (n, m).
+    """
+    places = first / (CELL * step)
+    low = np.floor(places)
+    known = np.unique(np.concatenate([low, np.ceil(places)]))
+    weights = np.clip(1 - abs(places[:, np.newaxis] - known), 0, None)
+    return known * CELL * step, weights.astype(np.float32)
+
+
+def normalised(pixels: np.ndarray, offset: float, scale: float, device: str) -> torch.Tensor:
+    """Normalise pixels on the device; `offset` replaces those that are not finite."""
+    pixels = (to_tensor(pixels, device) - offset) / scale
+    return torch.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def finite_pixels(field: Field) -> np.ndarray:
+    """Finite pixels of the chips of a field, without the margin."""
+    top, left = field.rows[0] - field.origin[0], field.columns[0] - field.origin[1]
+    height = field.rows[-1] - field.rows[0] + field.chip_size
+    width = field.columns[-1] - field.columns[0] + field.chip_size
+    pixels = field.pixels[top : top + height, left : left + width]
+    return pixels[np.isfinite(pixels)]
 
 
 def resized(items: torch.Tensor, side: int) -> torch.Tensor:
@@ -110,7 +150,7 @@ def not_finite(field: Field) -> np.ndarray:
     return bad[np.ix_(rows, columns)].ravel()
 
 
-def _weights(start: int, end: int, step: float, first: int, size: int) -> np.ndarray:
+def resampling_weights(start: int, end: int, step: float, first: int, size: int) -> np.ndarray:
     """Weights of `size` image pixels, the first being `first`, in resampled pixels start to end - 1.
 
     A triangle as wide as a pixel of the coarser grid, as in Pillow's bilinear filter.

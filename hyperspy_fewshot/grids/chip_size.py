@@ -1,4 +1,4 @@
-"""Choosing the chip size from the period of the crystal lattice in an image."""
+"""Choosing the chip size, from the period of the crystal lattice in an image, and the stride."""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +8,15 @@ from scipy import ndimage, special
 
 from hyperspy_fewshot.grids.slices import Slices
 
-# Side of a chip where no lattice is found [px].
-_WITHOUT_LATTICE = 64
+# Side of a chip where no lattice is found [px], and that of the largest of several chips.
+_WITHOUT_LATTICE, _LARGEST = 64, 128
 # Number of periods in a chip, and its smallest side [px]. Smaller chips do not tell classes
 # apart; much larger ones reach across boundaries.
 _PERIODS = 5
 _LEAST_SIDE = 56
+
+# Stride that is chosen [px], and number of chips above which it is doubled.
+_STRIDE, _MOST_CHIPS = 4, 2**18
 
 # Smallest side of a chip that is chosen [px], even if an ROI or the image is small.
 _SMALLEST_SIDE = 16
@@ -43,12 +46,12 @@ def limited(side: float, image_shape: tuple[int, int]) -> int:
     return max(round(min(side, least // 4)), min(_SMALLEST_SIDE, least))
 
 
-def measured_side(windows: Sequence[np.ndarray], image_shape: tuple[int, int]) -> int:
-    """Choose the side of chips [px] from the windows of :func:`sample_windows`.
+def default_side(period: float | None, image_shape: tuple[int, int], dense: bool) -> int:
+    """Choose the side of chips [px] from the period of the lattice [px]; None: there is none.
 
-    The side is five periods of the lattice, but at least 56 px. Without a
-    lattice it is 64 px. It never exceeds a quarter of the image, unless this
-    is less than 16 px.
+    The side is five periods of the lattice, but at least 56 px. Without a lattice it is 64 px, or
+    128 px for a dense encoder, which embeds chips of half that side, too. It never exceeds a quarter
+    of the image, unless this is less than 16 px.
 
     Notes
     -----
@@ -57,9 +60,31 @@ def measured_side(windows: Sequence[np.ndarray], image_shape: tuple[int, int]) -
     scale: a chip of two correlation lengths is large enough where classes
     differ in intensity, but too small to tell textures apart.
     """
-    period = lattice_period(windows)
-    side = _WITHOUT_LATTICE if period is None else max(_PERIODS * period, _LEAST_SIDE)
+    if period is None:
+        side = _LARGEST if dense else _WITHOUT_LATTICE
+    else:
+        side = max(_PERIODS * period, _LEAST_SIDE)
     return limited(side, image_shape)
+
+
+def default_stride(
+    chip_size: int, nav_shape: Sequence[int], image_shape: Sequence[int], dense: bool
+) -> int:
+    """Choose the stride [px]: a quarter of a chip; less for a dense encoder, to which it matters little.
+
+    Then it is 4 px, or 8, 16, ... for more than 262 144 chips.
+    """
+    most = max(1, chip_size // 4)
+    if not dense:
+        return most
+    stride = min(_STRIDE, most)
+
+    def count(side: int) -> int:
+        return math.prod(nav_shape) * math.prod(-(-size // side) for size in image_shape)
+
+    while count(stride) > _MOST_CHIPS and 2 * stride <= most:
+        stride *= 2
+    return stride
 
 
 def sample_windows(image_shape: tuple[int, int]) -> list[Slices]:

@@ -8,15 +8,20 @@ import numpy as np
 
 from hyperspy_fewshot.grids.field import Field, reflected
 from hyperspy_fewshot.grids.protocol import FirstStep
+from hyperspy_fewshot.grids.sampling import affordable
 from hyperspy_fewshot.grids.slices import Slices, unmasked
 
-# Chips of the sample, and the side in chips of the contiguous tiles that it consists of. An
-# encoder that sees what surrounds a chip reads that, too, so that larger tiles are cheaper.
-_SAMPLE_SIZE = 2048
-_SAMPLE_SIDE, _SAMPLE_SIDE_IN_IMAGE = 4, 8
-# Side of a block [px], or in chips where the encoder resamples them. A block takes about a
-# second at most: so long an interruption has to wait.
+# Chips of the sample, and the side in chips of the contiguous tiles that it consists of.
+_SAMPLE_SIZE, _SAMPLE_SIDE = 2048, 4
+# The same for an encoder that sees what surrounds a chip and reads that, too. Larger tiles are
+# cheaper then: they are at least so wide [cells], and at least a chip. Their largest number.
+_SAMPLE_SIZE_IN_IMAGE, _SAMPLE_SIDE_IN_IMAGE, _SAMPLE_TILES = 16384, 8, 32
+# Side of a block [px], and the largest in chips where the encoder resamples them. A block takes
+# about a second at most: so long an interruption has to wait.
 _BLOCK_SIDE, _BLOCK_CHIPS = 1024, 16
+# Distance over which labels are refined by the guide image [px]. More improves the labels of most
+# pixels, but things of a few pixels vanish.
+_REFINED_OVER = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +42,8 @@ class ChipGrid:
         Side of a chip and distance between neighbours [px].
     margin
         Pixels around a chip that the encoder sees, too.
+    lattice
+        Whether a crystal lattice was found in the image.
     """
 
     nav_shape: tuple[int, ...]
@@ -44,12 +51,12 @@ class ChipGrid:
     chip_size: int
     stride: int
     margin: int = 0
+    lattice: bool = False
 
     kind = "image"
     context = 1
     n_guides = 1
     n_whole = 0
-    sample_size = _SAMPLE_SIZE
     is_slow = False
     mixes = True
 
@@ -69,14 +76,26 @@ class ChipGrid:
         return self.chip_size
 
     @property
+    def sample_size(self) -> int:
+        """Most chips in the sample of a data set."""
+        if not self.margin:
+            return affordable(self.item_shape, _SAMPLE_SIZE)
+        return min(_SAMPLE_SIZE_IN_IMAGE, _SAMPLE_TILES * self.sample_side(False) ** 2)
+
+    @property
     def reach(self) -> int:
         """Cells, along each axis, up to which a chip covers the centres of others."""
         return self.chip_size // (2 * self.stride)
 
     @property
+    def refined_over(self) -> int:
+        """Cells, along each axis, over which labels are refined by the guide image: 8 px."""
+        return round(_REFINED_OVER / self.stride)
+
+    @property
     def boundary(self) -> float:
-        """Cells by which boundaries may be shifted: three eighths of a chip."""
-        return 0.375 * self.chip_size / self.stride
+        """Cells by which boundaries may be shifted: a sixteenth of a chip, at least half a cell."""
+        return max(0.5, self.chip_size / 16 / self.stride)
 
     @property
     def overlap(self) -> float:
@@ -100,16 +119,20 @@ class ChipGrid:
 
     def sample_side(self, whole: bool) -> int:
         """Side in cells of the tiles of the sample; `whole`: they cover the grid."""
-        if not whole:
-            return _SAMPLE_SIDE_IN_IMAGE if self.margin else _SAMPLE_SIDE
+        if not self.margin:
+            return max(self.shape) if whole else _SAMPLE_SIDE
         # Tiles of a whole image can be embedded in parallel.
-        side = _BLOCK_CHIPS * self.chip_size // self.stride if self.margin else max(self.shape)
-        return max(side, 1)
+        side = self._block_side if whole else self.chip_size
+        return max(side // self.stride, 1 if whole else _SAMPLE_SIDE_IN_IMAGE)
+
+    @property
+    def _block_side(self) -> int:
+        """Side of a block [px]."""
+        return min(_BLOCK_SIDE, _BLOCK_CHIPS * self.chip_size) if self.margin else _BLOCK_SIDE
 
     def block_shape(self, dtype: np.dtype, chunks: Sequence[Sequence[int]]) -> tuple[int, ...]:
         """Cells along each axis of the blocks in which data are embedded."""
-        side = _BLOCK_CHIPS * self.chip_size if self.margin else _BLOCK_SIDE
-        cells = max(1, side // self.stride)
+        cells = max(1, self._block_side // self.stride)
         return (1,) * len(self.nav_shape) + (cells, cells)
 
     def centres(self, axis: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from hyperspy_fewshot.grids.protocol import FirstStep
+from hyperspy_fewshot.grids.sampling import affordable
 from hyperspy_fewshot.grids.slices import Slices, shape_of, single, unmasked, within
 from hyperspy_fewshot.grids.smoothing import Smoothing, window_sum
 
@@ -55,7 +56,12 @@ class PositionGrid:
     mixes = False
     # The mean over the context keeps boundaries where they are.
     boundary = 0.5
-    sample_size = _SAMPLE_SIZE
+    refined_over = 0
+
+    @property
+    def sample_size(self) -> int:
+        """Most positions in the sample of a data set."""
+        return affordable(self.item_shape, _SAMPLE_SIZE)
 
     @property
     def kind(self) -> str:

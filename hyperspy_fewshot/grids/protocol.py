@@ -47,6 +47,9 @@ class Grid(Protocol):
         and the shots do not show.
     reach
         Cells, along each axis of a map, up to which a query covers others.
+    refined_over
+        Cells, along each axis, over which labels are refined by the guide
+        image; 0 without one.
     boundary
         Cells by which boundaries on a map may be shifted.
     overlap
@@ -72,6 +75,7 @@ class Grid(Protocol):
     context: int
     mixes: bool
     reach: int
+    refined_over: int
     boundary: float
     overlap: float
     n_guides: int

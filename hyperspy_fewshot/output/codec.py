@@ -11,7 +11,8 @@ from hyperspy_fewshot.decision.classifier import FewShotClassifier
 from hyperspy_fewshot.embedding.recipe import Part, Recipe
 from hyperspy_fewshot.encoders import Encoder
 from hyperspy_fewshot.encoders.fourier import FourierEncoder
-from hyperspy_fewshot.encoders.pattern import StemPatternEncoder
+from hyperspy_fewshot.encoders.local import LocalEncoder
+from hyperspy_fewshot.encoders.pattern import PatternEncoder
 from hyperspy_fewshot.encoders.pca import PCAEncoder
 from hyperspy_fewshot.encoders.spectrum import SpectrumEncoder
 from hyperspy_fewshot.encoders.stem import StemEncoder
@@ -25,8 +26,8 @@ from hyperspy_fewshot.output.limits import Unreadable
 _KINDS = {
     kind.__name__: kind
     for kind in (
-        ChipGrid, FewShotClassifier, FourierEncoder, PCAEncoder, Part, PositionGrid, Recipe,
-        Smoothing, SpectrumEncoder, StemEncoder, StemPatternEncoder,
+        ChipGrid, FewShotClassifier, FourierEncoder, LocalEncoder, PCAEncoder, Part, PatternEncoder,
+        PositionGrid, Recipe, Smoothing, SpectrumEncoder, StemEncoder,
     )
 }  # fmt: skip
 

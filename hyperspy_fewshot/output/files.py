@@ -25,7 +25,7 @@ from hyperspy_fewshot.output.plain import plain, plain_axes
 from hyperspy_fewshot.output.replacing import recover, replace_file
 
 # Raised whenever files of before can no longer be read.
-FORMAT = 4
+FORMAT = 5
 _NODE = "FewShot._saved"
 # Metadata of ours; HyperSpy adds some of its own to every signal.
 _KEPT = ("General", "Acquisition_instrument", "Sample", "FewShot")

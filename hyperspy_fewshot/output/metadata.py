@@ -8,7 +8,7 @@ from typing import Any
 from hyperspy.signal import BaseSignal
 
 from hyperspy_fewshot.decision.classifier import FewShotClassifier
-from hyperspy_fewshot.embedding.recipe import Recipe
+from hyperspy_fewshot.embedding.recipe import UNSCALED, Recipe
 from hyperspy_fewshot.statistics import Statistics
 from hyperspy_fewshot.support.support_set import SupportSet
 
@@ -26,8 +26,10 @@ def metadata_of(signal: BaseSignal | None, what: str) -> dict:
     return metadata
 
 
-def provenance(classifier: FewShotClassifier, support: SupportSet, transferred: bool) -> dict:
-    """Everything that is needed to repeat a result."""
+def provenance(
+    classifier: FewShotClassifier, support: SupportSet, transferred: bool, recipe: Recipe
+) -> dict:
+    """Everything that is needed to repeat a result; `recipe` is the one for these data."""
     reject = classifier.reject
     return {
         "class_names": list(classifier.class_names),
@@ -37,7 +39,7 @@ def provenance(classifier: FewShotClassifier, support: SupportSet, transferred: 
         "thresholds": [float(value) for value in classifier.thresholds],
         "temperature": float(classifier.temperature),
         "leave_one_out": float(classifier.leave_one_out),
-        **recipe_metadata(classifier.recipe),
+        **recipe_metadata(recipe),
     }
 
 
@@ -54,6 +56,9 @@ def recipe_metadata(recipe: Recipe) -> dict[str, Any]:
     for name in ("chip_size", "context", "stride"):
         if name in settings and (name != "stride" or "chip_size" in settings):
             node[name] = int(settings[name])
+    if recipe.scaling != UNSCALED:
+        names = ("median", "factor", "learnt_median")
+        node["standardised"] = dict(zip(names, recipe.scaling, strict=True))
     return node
 
 

@@ -10,7 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Annulus, Circle, Patch, Polygon, Rectangle
 
 from hyperspy_fewshot.support.domain import Domain
-from hyperspy_fewshot.support.locate import Stroke, frame_of, is_roi_of_frame
+from hyperspy_fewshot.support.locate import (
+    Stroke,
+    frame_of,
+    is_roi_of_frame,
+    positions_in,
+)
 from hyperspy_fewshot.support.rois import ROIS, index_of, inner_radius, outer_edges, step
 from hyperspy_fewshot.support.support_set import SupportSet
 
@@ -34,7 +39,12 @@ def draw_support(
     axes = domain.map_axes
     drawn = (("", support.negatives), *support.examples.items())
     for colour, (name, examples) in zip(colours, drawn, strict=False):
-        for i, example in enumerate(examples):
+        placed = (
+            (i, one)
+            for i, example in enumerate(examples)
+            for one in positions_in(example, domain) or [example]
+        )
+        for i, example in placed:
             here = _in_frame(example, domain, index)
             if isinstance(here, np.ndarray):
                 _draw_points(ax, here, axes, colour)

@@ -9,11 +9,11 @@ from hyperspy_fewshot.decision.arguments import checked_reject
 from hyperspy_fewshot.decision.classifier import FewShotClassifier
 from hyperspy_fewshot.embedding.recipe import Part, Recipe
 from hyperspy_fewshot.encoders.base import KINDS, Encoder
-from hyperspy_fewshot.encoders.network import EMBEDDING
-from hyperspy_fewshot.encoders.pattern import StemPatternEncoder
+from hyperspy_fewshot.encoders.local import N_SCALES, LocalEncoder
+from hyperspy_fewshot.encoders.network import EMBEDDING, FEATURES
+from hyperspy_fewshot.encoders.pattern import HARMONICS, RINGS, PatternEncoder, binned_shape
 from hyperspy_fewshot.encoders.pca import LinearEncoder
 from hyperspy_fewshot.encoders.resampling import CHIP
-from hyperspy_fewshot.encoders.stem import StemEncoder
 from hyperspy_fewshot.encoders.weights import TrainedEncoder
 from hyperspy_fewshot.grids.chips import ChipGrid
 from hyperspy_fewshot.grids.protocol import Grid
@@ -113,6 +113,7 @@ def check_recipe(recipe: Any) -> None:
     cosine, distance = recipe.scatter
     within = -1 <= cosine <= 1 and 0 <= distance < LARGEST
     require(within, f"the scatter within classes is {recipe.scatter}")
+    _check_levels(recipe)
     for part in recipe.parts:
         _check_grid(part.grid)
         same = (part.grid.kind, part.grid.nav_shape, part.grid.signal_shape, part.grid.stride)
@@ -120,6 +121,14 @@ def check_recipe(recipe: Any) -> None:
         same = same == (first.kind, first.nav_shape, first.signal_shape, first.stride)
         require(same, "the parts of the recipe lie on different grids")
         _check_part(part)
+
+
+def _check_levels(recipe: Recipe) -> None:
+    levels, (subtracted, factor, added) = recipe.levels, recipe.scaling
+    known = len(levels) in (0, 3) and all(map(math.isfinite, levels))
+    require(known and list(levels) == sorted(levels), f"the grey levels are {levels}")
+    finite = all(map(math.isfinite, (subtracted, added))) and 0 < factor < math.inf
+    require(finite, f"the grey levels are scaled by {recipe.scaling}")
 
 
 def _check_grid(grid: Grid) -> None:
@@ -174,8 +183,17 @@ def _check_encoder(encoder: Encoder, part: Part) -> None:
     if isinstance(encoder, TrainedEncoder):
         _check_trained(encoder, part)
         size = sum(encoder.feature_groups)
+    elif isinstance(encoder, LocalEncoder):
+        size = sum(encoder.feature_groups)
+        check_finite("spread of the encoder", encoder.spread, (size,))
+        noise = encoder.noise
+        finite = len(noise) == N_SCALES and all(0 <= v < math.inf for v in noise)
+        require(finite and (encoder.spread > 0).all(), f"its noise is {noise}")
     else:
-        _check_components(encoder)
+        if isinstance(encoder, PatternEncoder):
+            _check_pattern(encoder, part)
+        else:
+            _check_components(encoder)
         size = part.size
         if math.prod(part.grid.item_shape) <= _LARGEST_TRIED:
             item = np.zeros((1, *part.grid.item_shape), np.float32)
@@ -200,22 +218,36 @@ def _check_components(encoder: Any) -> None:
         require(encoder.max_frequency > 0, f"max_frequency is {encoder.max_frequency}")
 
 
+def _check_pattern(encoder: PatternEncoder, part: Part) -> None:
+    shape = binned_shape(part.grid.item_shape)
+    length, whole = math.prod(shape), {"components": encoder.components}
+    require((encoder.reference is None) == (encoder.fixed_components is None), "a group is missing")
+    if encoder.reference is not None:
+        check_finite("reference of the encoder", encoder.reference, shape)
+        whole["fixed_components"] = encoder.fixed_components
+    for name, components in whole.items():
+        check_finite(f"{name} of the encoder", components, (length, None))
+    invariants = encoder.polar_components
+    check_finite("polar_components of the encoder", invariants, (RINGS * HARMONICS, None))
+    check_finite("centre of the encoder", encoder.centre, (sum(encoder.feature_groups),))
+    numbers = (encoder.spread, encoder.moment_scale, *encoder.middle)
+    known = len(encoder.middle) == 2 and all(map(math.isfinite, numbers)) and encoder.spread > 0
+    require(known, f"spread, moment_scale and middle of the encoder are {numbers}")
+
+
 def _check_trained(encoder: TrainedEncoder, part: Part) -> None:
     kind, scales = part.grid.kind, encoder.part_scales
-    expected = {"image": StemEncoder, "pattern": StemPatternEncoder}.get(kind)
-    require(type(encoder) is expected, f"{type(encoder).__name__} is not for {kind}")
-    groups = 3 if kind == "image" else 2
-    require(len(scales) == groups and all(map(math.isfinite, scales)), f"scales are {scales}")
-    if isinstance(encoder, StemEncoder):
-        require(0 < encoder.power < math.inf, f"the power is {encoder.power}")
-        length = CHIP * (CHIP // 2 + 1)
-        check_finite("mean of the encoder", encoder.mean, (length,))
-    else:
-        shape = part.grid.item_shape
-        length = math.prod(shape) if max(shape) <= CHIP else CHIP**2
+    known = kind == "image" and isinstance(encoder.textured, bool)
+    require(known, f"{type(encoder).__name__} is not for {kind}")
+    known = len(scales) == 3 + encoder.textured and all(map(math.isfinite, scales))
+    require(known, f"scales are {scales}")
+    require(0 < encoder.power < math.inf, f"the power is {encoder.power}")
+    length = CHIP * (CHIP // 2 + 1)
+    check_finite("mean of the encoder", encoder.mean, (length,))
+    if encoder.textured:
+        check_finite("mean of the texture", encoder.inner_mean, (2 * FEATURES,))
+        check_finite("components of the texture", encoder.inner_components, (2 * FEATURES, None))
     check_finite("components of the encoder", encoder.components, (length, None))
-    if isinstance(encoder, StemPatternEncoder):
-        check_finite("centre of the encoder", encoder.centre, (encoder.components.shape[1],))
     require(sum(encoder.feature_groups) > EMBEDDING, "the encoder has no components")
 
 

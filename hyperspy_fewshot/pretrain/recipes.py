@@ -12,7 +12,6 @@ from torch import nn
 
 from hyperspy_fewshot.encoders.network import StemNetwork
 from hyperspy_fewshot.pretrain.images import CropCorpus, SceneCorpus, TextureCorpus
-from hyperspy_fewshot.pretrain.patterns import PatternCorpus
 from hyperspy_fewshot.pretrain.training import Branch, Plan, Training
 
 
@@ -41,7 +40,6 @@ def _image_branches(images: Sequence[np.ndarray]) -> list[Branch]:
     branches = [
         Branch("textures", TextureCorpus(), "chips", 0.5),
         Branch("scenes", SceneCorpus(), "chips", 0.3),
-        Branch("patterns", PatternCorpus(), "patterns", 0.2),
     ]
     return [*branches, Branch("crops", CropCorpus(images), "chips", 0.3)] if images else branches
 

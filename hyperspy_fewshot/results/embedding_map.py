@@ -1,8 +1,9 @@
 """The embeddings of all queries: computed once, classified as often as you like."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,7 @@ from hyperspy.signals import LazySignal1D
 from hyperspy_fewshot.decision.arguments import checked_reject
 from hyperspy_fewshot.decision.classifier import FewShotClassifier
 from hyperspy_fewshot.decision.covering import accept_covered
+from hyperspy_fewshot.decision.refinement import refined
 from hyperspy_fewshot.embedding.blocks import block_sides, embed_all
 from hyperspy_fewshot.embedding.computing import compute
 from hyperspy_fewshot.embedding.fingerprint import fingerprint
@@ -200,9 +202,7 @@ class EmbeddingMap:
         if isinstance(learnt, FewShotClassifier):
             self._check_recipe(learnt, reject)
             known = support.support if isinstance(support, FewShotResult) else SupportSet()
-            return self._result(
-                learnt.for_frequencies_of(self.sample), known, True, show_progressbar
-            )
+            return self._result(self._with_filters(learnt), known, True, show_progressbar)
         support = checked_support(support, reject)
         embedder = ShotEmbedder(self.recipe, self.domain, self.source, self.known)
         known = embedder.embed(support, self.embeddings.data, show_progressbar)
@@ -217,12 +217,15 @@ class EmbeddingMap:
             reject=reject,
             recipe=self.recipe,
         )
-        if self.recipe.grid.mixes:
-            classifier = classifier.tempered(self.sample)
-        classifier = classifier.for_frequencies_of(self.sample)
+        classifier = self._with_filters(classifier)
         examples = Examples.of(known, classifier, support.class_names)
         examples.warn(known, support.class_names)
         return self._result(classifier, support, False, show_progressbar, examples)
+
+    def _with_filters(self, classifier: FewShotClassifier) -> FewShotClassifier:
+        """Add filters of rare classes, but not to chips: those at the edges would not pass them."""
+        mixes = self.recipe.grid.mixes
+        return classifier if mixes else classifier.for_frequencies_of(self.sample)
 
     def _check_recipe(self, classifier: FewShotClassifier, reject: bool | float) -> None:
         recipe = classifier.recipe
@@ -253,7 +256,8 @@ class EmbeddingMap:
 
         A rejected query that an accepted one covers is given the class that it
         resembles most: it lies at a boundary, and is not unknown. This does not
-        apply to queries near negative examples.
+        apply to queries near negative examples. Probabilities of images are
+        then refined, so that boundaries of classes follow edges in the image.
 
         Parameters
         ----------
@@ -266,11 +270,18 @@ class EmbeddingMap:
             Shape (*grid.shape, K + 2): probabilities, label, confidence.
         """
         embeddings, grid = self.embeddings.data, self.recipe.grid
+        axes = range(max(0, len(grid.shape) - 2), len(grid.shape))
         reach = grid.reach if classifier.rejects else 0
-        first = max(0, len(grid.shape) - 2)
-        depth = {axis: reach for axis in range(first, len(grid.shape))}
+        radius = 0 if self.guide is None else grid.refined_over
+        settle = partial(
+            _settled,
+            reach=dict.fromkeys(axes, reach),
+            radius=radius,
+            contrast=self.recipe.contrast,
+        )
         if not isinstance(embeddings, da.Array):
-            return accept_covered(classifier.judge(embeddings), depth)
+            guide = None if self.guide is None else self.guide.data
+            return settle(classifier.judge(embeddings), guide)
         # The blocks need the decision alone, not the recipe.
         meta = np.empty((0,) * embeddings.ndim, np.float32)
         predictions = embeddings.map_blocks(
@@ -279,11 +290,15 @@ class EmbeddingMap:
             dtype=np.float32,
             meta=meta,
         )
-        if not classifier.rejects:
+        if not (classifier.rejects or radius):
             return predictions
-        return predictions.map_overlap(
-            accept_covered, depth=depth, boundary="none", meta=meta, reach=depth
+        guides = [] if self.guide is None else [da.asarray(self.guide.data)[..., np.newaxis]]
+        packed = da.concatenate([predictions, *guides], axis=-1).rechunk({-1: -1})
+        depth = {axis: min(reach + 2 * radius, grid.shape[axis]) for axis in axes}
+        settled = packed.map_overlap(
+            partial(_settled_block, settle, bool(guides)), depth=depth, boundary="none", meta=meta
         )
+        return settled[..., : predictions.shape[-1]]
 
     def cells(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """Choose at most so many cells that are not masked, at random; their embeddings (n, d) too."""
@@ -378,3 +393,23 @@ class EmbeddingMap:
         names = [repr(p.encoder.name) if p.encoder else "?" for p in self.recipe.parts]
         names = ", ".join(dict.fromkeys(names))
         return f"<EmbeddingMap, {shape} embeddings of length {self.recipe.size} by {names}{lazy}>"
+
+
+def _settled(
+    packed: np.ndarray,
+    guide: np.ndarray | None,
+    reach: dict[int, int],
+    radius: int,
+    contrast: float,
+) -> np.ndarray:
+    """Decide what depends on neighbours: first what is rejected, then which class it is."""
+    packed = accept_covered(packed, reach)
+    return refined(packed, guide, contrast, radius, tuple(reach)) if radius else packed
+
+
+def _settled_block(settle: Callable, has_guide: bool, block: np.ndarray) -> np.ndarray:
+    """Apply `_settled` to a block whose last number is that of the guide image, if there is one."""
+    if not has_guide:
+        return settle(block, None)
+    packed, guide = block[..., :-1], block[..., -1]
+    return np.concatenate([settle(packed, guide), guide[..., np.newaxis]], axis=-1)

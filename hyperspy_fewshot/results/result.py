@@ -9,24 +9,25 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from hyperspy.signal import BaseSignal
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from hyperspy_fewshot.decision.classifier import FewShotClassifier
 from hyperspy_fewshot.labels import MASKED, REJECTED
 from hyperspy_fewshot.output import axes as output_axes
-from hyperspy_fewshot.output import label_maps, overlay, pictures
+from hyperspy_fewshot.output import label_maps
 from hyperspy_fewshot.output.class_signals import class_signals
 from hyperspy_fewshot.output.metadata import as_columns, metadata_of, provenance
 from hyperspy_fewshot.results import storage
 from hyperspy_fewshot.results.audit import Audit
 from hyperspy_fewshot.results.detections import Detections
+from hyperspy_fewshot.results.drawing import draw
 from hyperspy_fewshot.results.examples import Examples
+from hyperspy_fewshot.results.pixels import pixel_labels
 from hyperspy_fewshot.results.remarks import warn_of_labels
 from hyperspy_fewshot.results.suggesting import suggested
 from hyperspy_fewshot.statistics import Statistics, label_statistics
 from hyperspy_fewshot.support.domain import Domain
-from hyperspy_fewshot.support.locate import frame_of
+from hyperspy_fewshot.support.painting import label_image
 from hyperspy_fewshot.support.support_set import SupportSet
 
 
@@ -108,7 +109,7 @@ class FewShotResult:
         """
         k, axes = len(classifier.class_names), output_axes.axes_of_map(domain)
         metadata = metadata_of(signal, "Few-shot labels")
-        metadata["FewShot"] = provenance(classifier, support, transferred)
+        metadata["FewShot"] = provenance(classifier, support, transferred, embedding_map.recipe)
         labels, probabilities, confidence = _unpacked(packed, k)
         labels = label_maps.build(labels, axes, True, metadata)
         if signal is not None:
@@ -411,17 +412,32 @@ class FewShotResult:
     def labels_at_pixels(self) -> BaseSignal:
         """Return the label map on the grid of the image itself; computes a lazy result.
 
-        Every pixel has the label of the cell that it lies in. Maps over a
-        navigation space have one label a position already.
+        Boundaries between classes follow the edges in the image, which is read
+        once more. A loaded result has no image: the boundaries are interpolated
+        then. Maps over a navigation space have one label a position already.
         """
         self.compute()
-        stride, axes = self.domain.grid.stride, self.domain.map_axes
-        data = self.labels.data
-        for i, axis in enumerate(axes, start=1):
-            if stride > 1:
-                data = np.repeat(data, stride, axis=-i).take(range(axis.size), axis=-i)
+        own = not self.domain.is_image or self.domain.grid.stride == 1
+        data = self.labels.data.copy() if own else pixel_labels(self)
         metadata = self.labels.metadata.as_dictionary()
-        return label_maps.build(data.copy(), output_axes.axes_of_data(self.domain), True, metadata)
+        return label_maps.build(data, output_axes.axes_of_data(self.domain), True, metadata)
+
+    def to_label_image(self) -> BaseSignal:
+        """Return the labels as napari, Fiji and ilastik have them; computes a lazy result.
+
+        After ``.save("labels.tif")`` they read it, and :meth:`SupportSet.from_label_map` takes it
+        back, as it is or corrected.
+
+        Returns
+        -------
+        hyperspy.signal.BaseSignal
+            Over the pixels of the image or the navigation space: 0 where rejected or masked, 1 to K
+            for the classes in the order of `class_names`; uint8 up to 255 classes, otherwise uint16.
+        """
+        labels = self.labels_at_pixels()
+        axes, title = output_axes.axis_dictionaries(labels), labels.metadata.General.title
+        data = np.maximum(labels.data + 1, 0)
+        return label_image(data, axes, self.class_names, f"Label image of {title}")
 
     def class_signals(self, method: str = "mean") -> dict[str, BaseSignal]:
         """Return the mean or summed spectrum or pattern of every class.
@@ -494,30 +510,7 @@ class FewShotResult:
             If there is no such frame.
         """
         self.compute()
-        labels = self.labels.axes_manager
-        frame = (0,) * labels.navigation_dimension if frame is None else frame
-        index = frame_of(frame, labels.navigation_axes)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.5, 5.5), layout="constrained")
-        if image is None:
-            guide = None if self.embedding_map is None else self.embedding_map.guide
-            image = pictures.backdrop(self.signal, guide, self.domain, index)
-        pictures.draw_label_map(
-            self.labels.data[index],
-            self.class_names,
-            labels.signal_axes,
-            self.domain.map_axes,
-            ax=ax,
-            image=image.data if isinstance(image, BaseSignal) else image,
-            alpha=alpha,
-        )
-        ax.set_title(self.labels.metadata.General.title, parse_math=False)
-        if not self.transferred:
-            colours = pictures.label_colours(len(self.class_names)).colors[1:]
-            wrong = self.examples.contradicted if self.examples else ()
-            wrong = {(row["class"], row["example"]) for row in wrong}
-            overlay.draw_support(ax, self.support, colours, self.domain, index, wrong)
-        return ax
+        return draw(self, ax, image, alpha, frame)
 
     def save(self, path: str | Path, overwrite: bool | None = None) -> None:
         """Write everything but the data and the embeddings to one file.

@@ -15,6 +15,9 @@ from hyperspy_fewshot.support.rois import ROIS, is_number
 
 # Most points of a stroke, and the longest side of the map that it lies on.
 _MOST_POINTS, _LONGEST = 2**26, 2**32
+# Arrays with at most so many columns may be positions, and are written as numbers: they are short,
+# and a description without them would not repeat a result.
+_MOST_COLUMNS = 4
 
 
 def to_json(example: Any, arrays: dict[str, np.ndarray] | None = None) -> Any:
@@ -29,9 +32,18 @@ def to_json(example: Any, arrays: dict[str, np.ndarray] | None = None) -> Any:
         flat = np.ravel_multi_index(tuple(example.points.T), example.shape)
         runs = np.split(flat, np.flatnonzero(np.diff(flat) != 1) + 1)
         return {"runs": [_plain(run[[0, -1]]) for run in runs], "shape": list(example.shape)}
+    if _may_be_positions(example):
+        return {"positions": example.tolist(), "dtype": example.dtype.name}
     if isinstance(example, BaseSignal | np.ndarray):
         return _array_to_json(example, arrays)
     return _plain(example)
+
+
+def _may_be_positions(example: Any) -> bool:
+    is_array = isinstance(example, np.ndarray) and example.dtype.kind in "iuf" and example.ndim == 2
+    if not is_array or not example.size or not np.isfinite(example).all():
+        return False
+    return example.shape[1] < _MOST_COLUMNS or len(example) != example.shape[1] == _MOST_COLUMNS
 
 
 def from_json(plain: Any, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -47,6 +59,8 @@ def from_json(plain: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return (_position(plain["frame"]), roi) if "frame" in plain else roi
     if "runs" in plain:
         return _stroke(plain)
+    if "positions" in plain:
+        return _positions(plain["positions"], plain.get("dtype"))
     if plain.get("array") not in arrays:
         raise ValueError(
             f"A ready example of shape {tuple(plain['shape'])} has to be given again: its data were "
@@ -64,6 +78,20 @@ def _position(plain: Any) -> Any:
     if not numbers or not all(is_number(n) and abs(n) < float("inf") for n in numbers):
         raise ValueError(f"An example is {reprlib.repr(plain)}, not a position.")
     return tuple(plain) if isinstance(plain, list) else plain
+
+
+def _positions(plain: Any, dtype: Any) -> np.ndarray:
+    """Return an array of positions (n, ndim)."""
+    rows = [_position(row) for row in plain] if isinstance(plain, list) else []
+    columns = {len(row) if isinstance(row, tuple) else 0 for row in rows}
+    known = np.sctypeDict.get(dtype) if isinstance(dtype, str) else None
+    is_real = known is not None and np.dtype(known).kind in "iuf"
+    if len(columns) != 1 or not 0 < min(columns) <= _MOST_COLUMNS or not is_real:
+        raise ValueError(f"An example is {reprlib.repr(plain)}, not an array of positions.")
+    try:
+        return np.array(rows, known)
+    except OverflowError as error:
+        raise ValueError(f"An example is {reprlib.repr(plain)}, too large for {dtype}.") from error
 
 
 def _roi(plain: dict[str, Any]) -> Any:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from hyperspy.signal import BaseSignal
-from scipy import ndimage
 
 from hyperspy_fewshot.support import npz
 from hyperspy_fewshot.support.domain import Domain
 from hyperspy_fewshot.support.locate import Shot, Stroke, is_roi_of_frame, locate
+from hyperspy_fewshot.support.painting import strokes_of_labels, strokes_of_masks
 from hyperspy_fewshot.support.rois import (
     AREA_ROIS,
     ROIS,
@@ -32,7 +32,8 @@ _MEMBER = "support"
 _NEGATIVES, _MASKED = "rejected", "masked"
 _ACCEPTED = (
     "a HyperSpy ROI (Point1DROI, Point2DROI, SpanROI, RectangularROI, CircleROI, PolygonROI), a "
-    "position tuple (ints: pixels, floats: calibrated units, x before y), a signal or an array"
+    "position tuple (ints: pixels, floats: calibrated units, x before y), an array of positions, a "
+    "signal or an array"
 )
 
 
@@ -50,10 +51,14 @@ class SupportSet:
         - a position tuple in HyperSpy's order (ints are pixel indices, floats are calibrated
           values);
         - for stacks ``(*navigation, x, y)`` or ``(navigation index, roi)``;
+        - an array (n, 2) of positions, one in each row; for stacks one column more for each
+          navigation axis, for line scans one column;
         - a signal or array that holds ready examples.
 
-        Each element of a list is one shot. Of ready examples, each item is one. The name
-        ``"rejected"`` holds negative examples, which belong to no class.
+        Each element of a list is one shot. Of ready examples and arrays of positions, each item is
+        one. An array that may be both, such as (n, 2) on spectra of two channels, is an error. The
+        name ``"rejected"`` holds negative examples, which belong to no class. Painted examples
+        come from :meth:`from_label_map` and :meth:`from_masks`.
 
     Attributes
     ----------
@@ -93,8 +98,9 @@ class SupportSet:
     def shots(self) -> dict[str, int]:
         """Number of shots of each class.
 
-        An array with two axes counts as one chip if it is square, and as a set of spectra
-        otherwise. Whether that matches the data is checked when they are classified.
+        An array with two axes counts as one chip if it is square and has four or more rows, and as a
+        set of positions or spectra otherwise. Whether that matches the data is checked when they are
+        classified.
         """
         return {name: sum(map(_n_shots, given)) for name, given in self.examples.items()}
 
@@ -160,39 +166,69 @@ class SupportSet:
         )
 
     @classmethod
-    def from_label_map(cls, labels: Any, class_names: Sequence[str]) -> "SupportSet":
-        """Create a support set from scribbles; each connected stroke is one shot.
+    def from_label_map(
+        cls, labels: Any, class_names: Sequence[str] | Mapping[int, str] | None = None
+    ) -> "SupportSet":
+        """Create a support set from a painted label image; each connected stroke is one shot.
+
+        Images from napari, Fiji and ilastik are taken as they are. On stacks, strokes of different
+        frames are different shots.
 
         Parameters
         ----------
         labels
-            Integers over the image or the navigation space, as a signal or as an array in array
-            order: 0 is unlabelled, 1 to K are the classes.
+            Whole numbers over the image or the navigation space, as a signal or as an array in array
+            order: 0 is unlabelled, 1 to K are the classes. Floating-point numbers are accepted if
+            they are whole. A last axis of length 1 of an array with three or more axes is dropped.
         class_names
-            Names of the K classes.
+            Names of the K classes, or a dict of value to name: then values without a name are
+            unlabelled. With one name, 255 is its class in an image of 0 and 255. The name
+            ``"rejected"`` makes negative examples. None: the names that
+            :meth:`FewShotResult.to_label_image` wrote into the metadata, else the values as text.
 
         Raises
         ------
         ValueError
-            If a label does not belong to a class, or a class has no label.
+            If the numbers are not whole, a label does not belong to a class, or a class has no label.
+        TypeError
+            If `class_names` is a string, or a key is no integer.
+
+        Examples
+        --------
+        >>> labels = np.zeros((60, 80), dtype=np.uint8)
+        >>> labels[5:8, 10:40], labels[30:50, 60], labels[55, 3:9] = 1, 2, 2
+        >>> SupportSet.from_label_map(labels, ["matrix", "precipitate"]).shots
+        {'matrix': 1, 'precipitate': 2}
+        >>> SupportSet.from_label_map(labels, {2: "precipitate"}).shots
+        {'precipitate': 2}
         """
-        data = np.asarray(labels.data if isinstance(labels, BaseSignal) else labels)
-        if data.dtype.kind not in "iu":
-            raise ValueError(f"A label map holds integers, got {data.dtype}.")
-        count = len(class_names)
-        if data.size == 0 or data.min() < 0 or data.max() > count:
-            raise ValueError(
-                f"Labels of shape {data.shape} hold {np.unique(data).tolist()[:9]}; with {count} "
-                f"class names they must go from 0 (unlabelled) to {count}."
-            )
-        examples = {}
-        for value, name in enumerate(class_names, start=1):
-            strokes, n_strokes = ndimage.label(data == value, np.ones((3,) * data.ndim))
-            if n_strokes == 0:
-                raise ValueError(f"Class {name!r} (label {value}) has no labelled pixel.")
-            indices = ndimage.value_indices(strokes, ignore_value=0).values()
-            examples[name] = [Stroke(np.transpose(index), data.shape) for index in indices]
-        return cls(examples)
+        return cls(strokes_of_labels(labels, class_names))
+
+    @classmethod
+    def from_masks(cls, masks: Mapping[str, Any]) -> "SupportSet":
+        """Create a support set from masks; each connected stroke of a mask is one shot.
+
+        Parameters
+        ----------
+        masks
+            Class name to a mask, or a list of masks, over the image or the navigation space: a
+            signal, or an array in array order, of True and False, or of 0 and one other value.
+
+        Raises
+        ------
+        ValueError
+            If a mask holds other values or is False everywhere, if masks have different shapes, or if
+            those of two classes share pixels.
+        TypeError
+            If `masks` is no dict.
+
+        Examples
+        --------
+        >>> image = np.tile([0.0, 3.0, 9.0, 3.0, 0.0], (4, 1))
+        >>> SupportSet.from_masks({"dark": image < 1, "bright": image > 8}).shots
+        {'dark': 2, 'bright': 1}
+        """
+        return cls(strokes_of_masks(masks))
 
     def locate(self, domain: Domain) -> list[tuple[int, Any, list[Shot]]]:
         """Find all examples in a data set: the index of the class, the example, and its shots.
@@ -346,7 +382,8 @@ def _n_shots(example: Any) -> int:
         return int(axes.navigation_size) if axes.navigation_dimension else 1
     if not isinstance(example, np.ndarray) or example.ndim < 2:
         return 1
-    return 1 if example.ndim == 2 and len(set(example.shape)) == 1 else len(example)
+    is_chip = example.ndim == 2 and example.shape[0] == example.shape[1] >= _LEAST_READY_SIDE
+    return 1 if is_chip else len(example)
 
 
 def _check_example(name: str, example: Any) -> None:

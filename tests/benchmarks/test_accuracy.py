@@ -13,7 +13,7 @@ import tasks
 import trials
 
 from hyperspy_fewshot import classify, list_encoders
-from hyperspy_fewshot.encoders import Encoder
+from hyperspy_fewshot.encoders import Encoder, default_encoder
 
 BANDS = np.repeat([1, 2, 3], [28, 36, 32])
 NAMES = ["cap", "film", "substrate"]
@@ -46,7 +46,7 @@ def truth_of(level):
     """An encoder that returns the class at the pixel where the label of a chip is judged."""
 
     def one_hot(chips):
-        return np.eye(4, dtype=np.float32)[np.rint(chips[:, 3, 3] / level).astype(int)]
+        return np.eye(4, dtype=np.float32)[np.rint(chips[:, 4, 4] / level).astype(int)]
 
     return one_hot
 
@@ -70,9 +70,30 @@ def test_task_is_read(data):
     task = task_of(data)
     assert (task.name, task.kind) == ("nasa_superalloy/difftest_a", "image")
     assert task.options == {"chip_size": 8, "stride": 2}
-    assert task.names_that_count(task.labels) == tuple(NAMES)
-    # This leaves 29 labels of the cap and one column of the substrate.
-    assert task.names_that_count(task.labels[:29, 27:65]) == ("film",)
+    assert task.names_that_count() == tuple(NAMES)
+
+
+def test_classes_need_thirty_queries_and_one_per_cent_of_the_area(data):
+    task = task_of(data)
+    labels = np.full((80, 96), 2)
+    # Queries lie on odd rows and columns: 29 of the first class. The last one has less than 1 %.
+    labels[:2, :58] = 1
+    labels[8:80, 95] = 3
+    assert replace(task, labels=labels).names_that_count() == ("film",)
+    labels[:2, 58:60] = 1
+    assert replace(task, labels=labels).names_that_count() == ("cap", "film")
+    labels[3:80, 95] = 3
+    assert replace(task, labels=labels).names_that_count() == ("cap", "film", "substrate")
+
+
+def test_queries_lie_at_the_centres_of_cells_of_a_quarter_of_the_chip_size(data):
+    task = replace(task_of(data), chip_size=24, labels=np.zeros((64, 99), int))
+    rows, columns = task.places
+    np.testing.assert_array_equal(rows, [3, 9, 15, 21, 27, 33, 39, 45, 51, 57, 63])
+    np.testing.assert_array_equal(columns[-2:], [93, 98])
+    grid = tasks.Embedded.of(task, tasks.get_encoder("fourier")).recipe.grid
+    np.testing.assert_array_equal(grid.locations(0), rows)
+    assert task.examples(np.array([[1, 0], [10, 3]])) == [(3, 9), (21, 63)]
 
 
 def test_true_classes_as_embeddings_give_an_accuracy_of_one(data):
@@ -86,17 +107,21 @@ def test_noise_as_embeddings_gives_the_accuracy_of_chance(data):
     rng = np.random.default_rng(1)
     task = task_of(data)
     embedded = tasks.Embedded.of(task, truth_of(8000.0))
-    noise = rng.normal(size=embedded.embeddings.shape).astype(np.float32)
+    noise = rng.normal(size=embedded.embedding_map.embeddings.data.shape).astype(np.float32)
     figures = trials.trial([embedded], [with_embeddings(embedded, noise)], [5], 5)
     assert figures[..., 0].mean() == pytest.approx(1 / 3, abs=0.05)
 
 
 @pytest.mark.parametrize(
-    ("encoder", "chip_size"),
+    ("encoder", "chip_size", "settings"),
     # Chips of 4 px give more queries than the sample that is learnt on.
-    [(Dihedral("one"), 4), (Dihedral("all", dihedral=True), 4), ("stem", 16)],
+    [
+        (Dihedral("one"), 4, {"chip_size": 4, "stride": 1}),
+        (Dihedral("all", dihedral=True), 8, {"chip_size": 8, "stride": 2}),
+        (default_encoder("image"), 32, {}),
+    ],
 )
-def test_predictions_are_those_of_classify(data, encoder, chip_size):
+def test_predictions_are_those_of_classify_at_the_queries(data, encoder, chip_size, settings):
     task = replace(task_of(data), chip_size=chip_size)
     embedded = tasks.Embedded.of(task, encoder)
     # The first and the last example of the first class overlap.
@@ -105,44 +130,72 @@ def test_predictions_are_those_of_classify(data, encoder, chip_size):
         [[12, 40], [40, 42], [30, 50]],
         [[18, 80], [56, 86], [9, 70]],
     ]
-    cells = np.array(places) // task.options["stride"]
-    rows, columns = (embedded.recipe.grid.locations(axis) for axis in (0, 1))
+    stride = chip_size // 4
+    cells = dict(zip(NAMES, np.array(places) // stride, strict=True))
+    labels, confidence = embedded.predict(cells, embedded)
     support = {
-        name: [(int(columns[c]), int(rows[r])) for r, c in places]
-        for name, places in zip(NAMES, cells, strict=True)
+        name: [(int(x), int(y)) for y, x in given * stride + stride // 2]
+        for name, given in cells.items()
     }
-    expected = classify(task.signal, support, encoder=encoder, reject=False, **task.options)
-    known = embedded.support(dict(zip(NAMES, cells, strict=True)))
-    assert len(known.shot_classes) == 8
-    recipe = embedded.recipe
-    probabilities, found = trials.predict(
-        known, tuple(NAMES), embedded.embeddings[::5, ::5].reshape(-1, recipe.size),
-        centre=recipe.centre, feature_groups=recipe.feature_groups,
-    )  # fmt: skip
-    np.testing.assert_array_equal(found, expected.labels.data[::5, ::5].ravel())
-    wanted = np.moveaxis(expected.probabilities.data, 0, -1)[::5, ::5].reshape(-1, 3)
-    np.testing.assert_allclose(probabilities, wanted, atol=1e-5)
+    encoder = {"encoder": encoder} if settings else {}
+    expected = classify(task.signal, support, reject=False, **encoder, **settings)
+    half = slice(stride // 2, None, stride)
+    np.testing.assert_array_equal(labels, expected.labels_at_pixels().data[half, half])
+    assert labels.shape == confidence.shape == (64 // stride, 96 // stride)
+    for query in ((0, 0), (3, 5), (7, 11)):
+        cell = expected.domain.grid.cell_at([i * stride + stride // 2 for i in query])
+        assert confidence[query] == expected.confidence.data[cell]
+    assert embedded.setting == f"chip {expected.domain.grid.chip_size}"
+    assert (embedded.side == chip_size) == bool(settings)
 
 
-def test_support_and_queries_that_share_its_data_are_left_out(data, monkeypatch):
-    embedded = tasks.Embedded.of(task_of(data), truth_of(8000.0))
-    assert embedded.reach == 1
-    places = np.moveaxis(np.indices(embedded.labels.shape), 0, -1)
-    seen, predict = [], trials.predict
+def test_intensities_are_means_of_chips(data):
+    task = task_of(data)
+    plain = tasks.Intensity.of(task)
+    rows, columns = task.places
+    for i, j in ((4, 7), (20, 30), (27, 43)):
+        r, c = rows[i], columns[j]
+        chip = task.signal.data[r - 4 : r + 4, c - 4 : c + 4]
+        assert plain.means[i, j] == pytest.approx(chip.mean(dtype=float))
+    cells = [np.array([[5, 4], [9, 8]]), np.array([[7, 24]]), np.array([[20, 40]])]
+    labels, confidence = plain.predict(dict(zip(NAMES, cells, strict=True)), plain)
+    means = [np.mean([plain.means[tuple(cell)] for cell in given]) for given in cells]
+    for cell in np.ndindex(labels.shape):
+        assert labels[cell] == np.argmin([abs(plain.means[cell] - mean) for mean in means])
+    assert np.isnan(confidence).all()
 
-    def look(support, names, queries, **options):
-        # Every embedding is the position of its cell.
-        seen.append(queries)
-        return predict(support, names, embedded.embeddings[tuple(queries.T)], **options)
 
-    monkeypatch.setattr(trials, "predict", look)
-    placed = with_embeddings(embedded, places)
-    trials.trial([placed], [placed], [5], 1)
-    support = np.concatenate(trials.draw(embedded.truth(tuple(NAMES)), 3, 5, 0))
-    apart = abs(seen[0][:, np.newaxis] - support).max(axis=-1).min(axis=1)
-    assert apart.min() == 2
-    near = abs(places[:, :, np.newaxis] - support).max(axis=-1).min(axis=-1) <= 1
-    assert len(seen[0]) == (~near).sum()
+@dataclass
+class Watched:
+    """A method that is right everywhere, and remembers what it was asked."""
+
+    task: tasks.Task
+
+    def predict(self, support, source):
+        self.asked = getattr(self, "asked", []) + [support]
+        truth = self.task.truth(NAMES)
+        return truth, np.ones(truth.shape)
+
+
+def test_queries_near_examples_are_left_out_for_all_methods_alike(data, monkeypatch):
+    task = task_of(data)
+    assert task.reach([99]) == 1
+    assert replace(task, chip_size=32).reach([99]) == 1
+    assert replace(task, kind="spectrum").reach([1, 7, 5]) == 3
+    judged = []
+    monkeypatch.setattr(trials, "balanced_accuracy", lambda found, truth: judged.append(truth) or 1)
+    method = Watched(task)
+    trials.trial([method], [method], [1, 5], 2, task.reach([]))
+    assert len(judged) == len(method.asked) == 4
+    places = np.moveaxis(np.indices((32, 48)), 0, -1)
+    for support, truth in zip(method.asked, judged, strict=True):
+        cells = np.concatenate(list(support.values()))
+        near = abs(places[:, :, np.newaxis] - cells).max(axis=-1).min(axis=-1) <= 1
+        np.testing.assert_array_equal(truth, task.truth(NAMES)[~near])
+    other = Watched(task)
+    trials.trial([other], [other], [1, 5], 2, 3)
+    for one, two in zip(method.asked, other.asked, strict=True):
+        assert all((one[name] == two[name]).all() for name in NAMES)
 
 
 def test_queries_lie_beyond_the_reach_of_support_positions():
@@ -173,14 +226,14 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
 
 
 def test_other_grey_levels_do_not_matter_across_images(data):
-    target, *sources = (
-        task_of(data, name).standardised() for name in ("difftest_a", "spot1", "spot2")
-    )
-    learnt = [tasks.Embedded.of(source, tasks.intensity) for source in sources]
-    again = [source.reused_on(target) for source in learnt]
+    target, *sources = (task_of(data, name) for name in ("difftest_a", "spot1", "spot2"))
+    plain, *plains = (task.standardised() for task in (target, *sources))
     # The mean separates the bands, except for chips on a boundary.
-    figures = trials.trial(learnt, again, [5], 4)
+    learnt = [tasks.Intensity.of(source) for source in plains]
+    figures = trials.trial(learnt, [tasks.Intensity.of(plain)] * 2, [5], 4)
     assert figures[..., 0].min() > 0.85
+    learnt = [tasks.Embedded.of(source, truth_of(1.0)) for source in plains]
+    again = [source.reused_on(plain) for source in learnt]
     assert again[0].recipe.sha256 == learnt[0].recipe.sha256
 
 
@@ -242,17 +295,36 @@ def test_support_and_unlabelled_chips_of_the_publication_are_not_judged(tmp_path
 def test_command_writes_its_tables(data, monkeypatch, capsys):
     published(data / "pychip" / "sto_ge")
     out = data / "accuracy_table.md"
-    command = f"accuracy.py --data {data} --encoders pca --shots 1 5 --draws 2 --fine --out {out}"
+    labels = np.repeat([1, 2], [40, 48]).reshape(8, 11)
+    spectra = np.random.default_rng(3).poisson(labels[..., np.newaxis] * np.linspace(2, 9, 30))
+    (data / "set" / "lines").mkdir(parents=True)
+    for name, array in {"data": spectra, "labels": labels}.items():
+        np.save(data / "set" / "lines" / f"{name}.npy", array)
+    (data / "set" / "lines" / "meta.json").write_text('{"classes": ["a", "b"]}', encoding="utf-8")
+    command = f"accuracy.py --data {data} --only accuracy cross_image dose --out {out}"
+    command = f"{command} --encoders pca spectrum --shots 1 5 --draws 2 --fine"
     monkeypatch.setattr(sys, "argv", command.split())
     monkeypatch.setattr(hs.preferences.General, "show_progressbar", False)
     with pytest.warns(UserWarning, match="With one example"):
         accuracy.main()
     tables = {path.name: path.read_text(encoding="utf-8") for path in data.glob("*.md")}
-    assert set(tables) == {"accuracy_table.md", "cross_image_table.md", "dose_table.md"}
-    assert all(table in capsys.readouterr().out for table in [tables["accuracy_table.md"]])
+    assert set(tables) == {
+        f"{name}_table.md" for name in ("accuracy", "comparison", "cross_image", "dose")
+    }
+    printed = capsys.readouterr().out
+    assert all(table in printed for table in tables.values())
     for table in tables.values():
         assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "| nasa_superalloy/difftest_a | pca | chip 8 | " in tables["accuracy_table.md"]
+    assert "| set/lines | sqrt spectrum | context 1 | " in tables["accuracy_table.md"]
+    assert "| 5 | 1 spectra | spectrum | " in tables["comparison_table.md"]
     assert "| mean | intensity | " in tables["cross_image_table.md"]
     # The one chip of the cap is wrong, the four of the other two classes are right.
     assert "| published | 0.667 |" in tables["dose_table.md"]
+
+
+def test_pixels_need_scikit_learn(data, monkeypatch):
+    monkeypatch.setattr(sys, "argv", f"accuracy.py --data {data} --only pixel".split())
+    monkeypatch.setattr(accuracy, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match='"pixel" needs scikit-learn: pip install'):
+        accuracy.main()

@@ -3,6 +3,7 @@
 import json
 import sys
 import zlib
+from dataclasses import replace
 
 import cases
 import hyperspy.api as hs
@@ -35,7 +36,7 @@ def folder(tmp_path_factory):
 def bands(folder):
     """The task, embedded."""
     (case,) = cases.labelled(folder)
-    return cases.Scene.of(case)
+    return cases.Scene.of(replace(case, settings={"chip_size": 8, "stride": 2}))
 
 
 @pytest.fixture

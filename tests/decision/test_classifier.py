@@ -349,22 +349,6 @@ def test_spread_is_that_of_the_jackknife(fit, several):
     assert expected.max() > 0
 
 
-def test_confidence_is_lowered_to_what_depends_on_the_shots(fit, several):
-    arguments, options, sample = several
-    classifier = fit(*arguments, reject=False, **options)
-    best = classifier.scores(sample).argmax(axis=1)
-    others = [replace(classifier, coefficients=c).scores(sample) for c in classifier.without_shots]
-    changed = [(scores.argmax(axis=1) != best).mean() for scores in others]
-    target = min((classifier.variance_shares * changed).sum(), 0.95 / 2)
-    sure = replace(classifier, temperature=1e-3)
-    found = sure.tempered(sample)
-    doubt = 1 - found.predict(sample)[:, :2].max(axis=1).mean()
-    assert doubt == pytest.approx(target, abs=2e-3)
-    np.testing.assert_array_equal(found.scores(sample), sure.scores(sample))
-    unsure = replace(classifier, temperature=100.0)
-    assert unsure.tempered(sample).temperature == 100
-
-
 @pytest.mark.parametrize("shots", [1, (1, 4, 1)])
 def test_queries_stand_in_for_the_only_shot_of_a_class(clusters, shots):
     with warnings.catch_warnings():

@@ -183,14 +183,14 @@ def test_the_sample_of_other_data_is_embedded_by_the_same_recipe(case):
     context = None if grid.context == 1 else grid.context
     _, recipe, sample = learnt(data, grid, context=context)
     source = DataSource(da.from_array(data, chunks=chunks), device="cpu")
-    again = embed_sample(recipe, source, False)
+    _, again = embed_sample(recipe, source, False)
     np.testing.assert_allclose(again.whole, sample.whole, rtol=1e-5)
     other = np.concatenate([data, data + np.uint16(7)], axis=0)
     nav_shape = other.shape[: len(grid.nav_shape)]
     signal_shape = other.shape[len(grid.nav_shape) :]
     recipe = recipe.on(grid.for_data(nav_shape, signal_shape, None))
     source = DataSource(other, device="cpu")
-    found = embed_sample(recipe, source, False)
+    _, found = embed_sample(recipe, source, False)
     np.testing.assert_allclose(found.whole, embed_all(recipe, source).compute(), rtol=1e-5)
 
 

@@ -9,11 +9,12 @@ from hyperspy_fewshot.encoders.pca import PCAEncoder
 
 
 def test_bundled_encoders():
-    assert list_encoders() == ["stem", "spectrum", "fourier", "pca"]
-    assert list_encoders("image") == list_encoders("pattern") == ["stem", "fourier", "pca"]
+    assert list_encoders() == ["stem", "pattern", "spectrum", "fourier", "pca"]
+    assert list_encoders("image") == ["stem", "fourier", "pca"]
+    assert list_encoders("pattern") == ["pattern", "fourier", "pca"]
     assert list_encoders("spectrum") == ["spectrum", "pca"]
     defaults = {kind: default_encoder(kind).name for kind in ("image", "pattern", "spectrum")}
-    assert defaults == {"image": "stem", "pattern": "stem", "spectrum": "spectrum"}
+    assert defaults == {"image": "stem", "pattern": "pattern", "spectrum": "spectrum"}
     for kind, name in defaults.items():
         assert name in list_encoders(kind)
     assert isinstance(get_encoder("pca"), PCAEncoder)
@@ -30,7 +31,7 @@ def test_encoders_are_returned_unchanged():
         (
             "furier",
             ValueError,
-            "no encoder 'furier'. Bundled: 'stem', 'spectrum', 'fourier', 'pca'",
+            "no encoder 'furier'. Bundled: 'stem', 'pattern', 'spectrum', 'fourier', 'pca'",
         ),
         (3, TypeError, "encoder is int; a name, an Encoder, a torch module"),
         (np.ones(3), TypeError, "encoder is ndarray; a name, an Encoder"),

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from hyperspy_fewshot.grids.chip_size import lattice_period, limited, measured_side, sample_windows
+from hyperspy_fewshot.grids.chip_size import (
+    default_side,
+    default_stride,
+    lattice_period,
+    limited,
+    sample_windows,
+)
 
 SHAPE = (260, 340)
 POSITIONS = {"a": [(60, 50), (200, 90)], "b": [(300, 210), (90, 200)]}
@@ -121,31 +127,51 @@ class TestPeriod:
 
 class TestSide:
     def test_is_five_periods(self):
-        assert measured_side(cut(lattice(12.0)), SHAPE) == pytest.approx(60, abs=2)
+        assert default_side(lattice_period(cut(lattice(12.0))), SHAPE, True) == pytest.approx(
+            60, abs=2
+        )
 
     def test_is_at_least_56_pixels(self):
-        assert measured_side(cut(lattice(5.0)), SHAPE) == 56
+        assert default_side(5.0, SHAPE, False) == default_side(5.0, SHAPE, True) == 56
 
     @pytest.mark.parametrize("period", [12.0, 5.0, None])
-    def test_is_at_most_a_quarter_of_the_image(self, period):
-        image = np.zeros(SHAPE) if period is None else lattice(period)
-        assert measured_side(cut(image), (120, 340)) == 30
+    @pytest.mark.parametrize("dense", [True, False])
+    def test_is_at_most_a_quarter_of_the_image(self, period, dense):
+        assert default_side(period, (120, 340), dense) == 30
 
-    def test_is_64_pixels_without_lattice(self):
-        assert measured_side(cut(np.zeros(SHAPE)), SHAPE) == 64
+    def test_without_lattice_depends_on_the_encoder(self):
+        assert default_side(None, (900, 700), False) == 64
+        assert default_side(None, (900, 700), True) == 128
 
     @pytest.mark.parametrize(("least", "side"), [(68, 17), (40, 16), (16, 16), (10, 10), (1, 1)])
     def test_is_16_pixels_or_the_image_when_this_is_small(self, least, side):
-        assert measured_side([], (least, 500)) == side
+        assert default_side(None, (least, 500), False) == side
         assert limited(1e300, (least, 500)) == side
         assert limited(2.0, (least, 500)) == min(16, least)
+
+
+@pytest.mark.parametrize(
+    ("chip", "nav", "shape", "stride"),
+    [
+        (128, (), (512, 640), 4),
+        (13, (), (512, 640), 3),
+        (3, (), (512, 640), 1),
+        (128, (), (2048, 2048), 4),
+        (128, (), (2048, 2049), 8),
+        (128, (50,), (700, 800), 16),
+        (40, (500,), (700, 800), 8),
+    ],
+)
+def test_stride_of_a_dense_encoder(chip, nav, shape, stride):
+    assert default_stride(chip, nav, shape, True) == stride
+    assert default_stride(chip, nav, shape, False) == max(1, chip // 4)
 
 
 class TestClassify:
     def test_measures_and_records_the_side(self):
         signal = hs.signals.Signal2D(lattice(12.0))
         result = signal.fewshot_classify(POSITIONS, encoder=moments, lazy_output=True)
-        side = measured_side(cut(signal.data), SHAPE)
+        side = default_side(lattice_period(cut(signal.data)), SHAPE, False)
         assert side != 64
         assert result.classifier.recipe.grid.chip_size == side
         assert result.classifier.recipe.grid.stride == side // 4
@@ -230,3 +256,17 @@ class TestClassify:
         lazy.data = lazy.data.map_blocks(fail, dtype=float, meta=np.empty((0, 0)))
         with pytest.raises(ValueError, match=message):
             chip_size(lazy, support, **options)
+
+
+@pytest.mark.parametrize("frames", [(), (3,), (2, 3)])
+def test_a_lattice_is_recorded_in_the_recipe(frames):
+    textured = np.random.default_rng(0).normal(size=(*frames, *SHAPE)).astype(np.float32)
+    for image, found in (
+        (np.broadcast_to(lattice(12.0), (*frames, *SHAPE)), True),
+        (textured, False),
+    ):
+        signal = hs.signals.Signal2D(np.ascontiguousarray(image))
+        recipe = signal.fewshot_embed(chip_size=40, stride=40, lazy_output=True).recipe
+        assert recipe.grid.lattice is found
+        assert [part.encoder.name for part in recipe.parts] == ["stem", "local"][: 2 - found]
+        assert recipe.parts[0].encoder.textured is not found

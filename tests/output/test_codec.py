@@ -48,7 +48,7 @@ class TestRoundTrip:
         embeddings = scenes.made(kind).embedding_map.embeddings.data
         np.testing.assert_array_equal(found.predict(embeddings), classifier.predict(embeddings))
 
-    @pytest.mark.parametrize("name", ["stem", "spectrum", "fourier", "pca"])
+    @pytest.mark.parametrize("name", ["stem", "pattern", "spectrum", "fourier", "pca"])
     def test_of_bundled_encoders(self, name):
         assert round_trip(get_encoder(name)) == get_encoder(name)
 

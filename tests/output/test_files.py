@@ -144,7 +144,7 @@ class TestRead:
         old.save(path)
         with pytest.raises(
             ValueError,
-            match=r"has format 1 of hyperspy_fewshot; this version reads format 4.*again",
+            match=r"has format 1 of hyperspy_fewshot; this version reads format 5.*again",
         ):
             files.read(path, "thing")
 

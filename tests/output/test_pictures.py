@@ -69,6 +69,16 @@ class TestPlot:
         np.testing.assert_allclose(np.unique(x), -3 + 0.5 * np.arange(2, 15))
         np.testing.assert_allclose(np.unique(y), 10 + 0.2 * np.arange(5, 9))
 
+    def test_arrays_of_positions_are_drawn_one_by_one(self, scenes):
+        places = np.array([(8, 8), (12, 30), (20, 15)])
+        support = {"dark": places, "bright": [(45, 10), (40, 30)]}
+        options = {"chip_size": 8, "stride": 3, "encoder": "pca"}
+        drawn = scenes.image().fewshot_classify(support, **options).plot().patches
+        support["dark"] = list(map(tuple, places.tolist()))
+        expected = scenes.image().fewshot_classify(support, **options).plot().patches
+        assert [p.get_xy() for p in drawn] == [p.get_xy() for p in expected]
+        assert len(drawn) == 2 * 5
+
     def test_ready_examples_lie_nowhere(self, scenes):
         signal = scenes.spectra()
         support = {"a": signal.data[0, :2], "b": signal.inav[5:, 2]}

@@ -1,18 +1,16 @@
-"""The corpora of images and of patterns."""
+"""The corpora of images."""
 
 import numpy as np
 import pytest
 
 from hyperspy_fewshot.pretrain.corpus import Corpus
 from hyperspy_fewshot.pretrain.images import CropCorpus, SceneCorpus, TextureCorpus, degrade
-from hyperspy_fewshot.pretrain.patterns import PatternCorpus
 from hyperspy_fewshot.pretrain.textures import Flat
 
 CORPORA = {
     "textures": TextureCorpus,
     "scenes": SceneCorpus,
     "crops": CropCorpus,
-    "patterns": PatternCorpus,
 }
 
 
@@ -75,7 +73,6 @@ def at_centre(items):
     [
         ("textures", {"noise": (0.01, 0.02), "related": 0.0}, of_texture, 0.8),
         ("crops", {"noise": (0.01, 0.02)}, blurred, 0.8),
-        ("patterns", {}, blurred, 0.8),
         ("scenes", {"noise": (0.01, 0.02)}, at_centre, 0.45),
     ],
 )

@@ -137,9 +137,9 @@ def test_trained_weights_make_an_encoder(tmp_path, monkeypatch, scenery):
     )  # fmt: skip
     assert path.name == "stem.safetensors"
     names = [row["branch"] for row in log(tmp_path)]
-    assert names == ["textures", "scenes", "patterns", "crops"]
+    assert names == ["textures", "scenes", "crops"]
     encoder = get_encoder("stem", weights=path)
     assert encoder != get_encoder("stem")
-    patterns = np.random.default_rng(0).random((6, 20, 20), np.float32)
-    fitted = encoder.fit(patterns, kind="pattern")
-    assert np.isfinite(fitted.encode(patterns)).all()
+    image = hs.signals.Signal2D(scenery())
+    found = image.fewshot_embed(encoder=encoder, chip_size=32, stride=32, show_progressbar=False)
+    assert np.isfinite(found.embeddings.data).all()

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import h5py
+import hyperspy.api as hs
 import numcodecs
 import numpy as np
 import pytest
@@ -29,6 +30,21 @@ def originals(scenes, tmp_path_factory):
             scenes.made(kind).save(folder / f"{kind}{suffix}")
         scenes.made(kind).embedding_map.save(folder / f"{kind}-map.zspy")
     return folder
+
+
+@pytest.fixture(scope="module")
+def moving_patterns():
+    """Result of a scan whose patterns have to be aligned."""
+    y, x = np.ogrid[:20, :24]
+    data = np.zeros((9, 11, 20, 24), np.float32)
+    for i, j in np.ndindex(9, 11):
+        beam = np.hypot(y - 9 - 0.3 * (i - 4), x - 11 - 0.3 * (j - 5))
+        data[i, j] = np.exp(-(beam**2) / 6) + 0.2 * np.exp(-((beam - 5 - (j > 5)) ** 2))
+    result = hs.signals.Signal2D(data).fewshot_classify(
+        {"a": [(1, 2), (3, 7)], "b": [(8, 1), (9, 6)]}, encoder="pattern", context=1
+    )
+    assert result.classifier.recipe.parts[0].encoder.reference is not None
+    return result
 
 
 @pytest.fixture
@@ -225,6 +241,11 @@ class TestWhatIsBuilt:
             (lambda c: classifier(c).update(evil=1), "FewShotClassifier differs in evil"),
             (lambda c: recipe(c).update(parts=[]), "no recipe"),
             (lambda c: recipe(c).update(signal_axis=["nm"]), "signal_axis is"),
+            (lambda c: recipe(c).update(levels=[1.0, 2.0]), "the grey levels are"),
+            (lambda c: recipe(c).update(levels=[3.0, 2.0, 1.0]), "the grey levels are"),
+            (lambda c: recipe(c).update(levels=["a"]), "levels of Recipe is"),
+            (lambda c: recipe(c).update(scaling=[0.0, 0.0, 0.0]), "the grey levels are scaled by"),
+            (lambda c: recipe(c).update(scaling=[0.0, 1.0]), "scaling of Recipe is"),
             (lambda c: part(c).update(size=7), "array|centre"),
             (lambda c: part(c).update(scale=float("inf")), "the scale of embeddings is inf"),
             (lambda c: part(c).update(groups=[1]), "feature groups are"),
@@ -273,6 +294,28 @@ class TestWhatIsBuilt:
     def test_of_a_scan(self, kind, change, match, copy):
         path = copy(f"{kind}.hspy")
         edit(path, change)
+        refused(path, match)
+
+    @pytest.mark.parametrize(
+        ("change", "match"),
+        [
+            ({"components": None}, "components of the encoder is no array"),
+            ({"polar_components": None}, "polar_components of the encoder is no array"),
+            ({"fixed_components": None}, "a group is missing"),
+            ({"reference": None}, "a group is missing"),
+            ({"middle": [1.0]}, "spread, moment_scale and middle of the encoder"),
+            ({"middle": [1.0, float("inf")]}, "spread, moment_scale and middle of the encoder"),
+            ({"spread": 0.0}, "spread, moment_scale and middle of the encoder"),
+            ({"moment_scale": float("nan")}, "spread, moment_scale and middle of the encoder"),
+            ({"kinds": ["image"]}, "PatternEncoder is not for pattern"),
+            ({"scale": 0.0}, "it normalises by"),
+        ],
+    )
+    def test_of_the_encoder_of_patterns(self, change, match, moving_patterns, tmp_path):
+        path = tmp_path / "patterns.hspy"
+        moving_patterns.save(path)
+        assert FewShotResult.load(path).classifier.recipe.sha256
+        edit(path, lambda content: encoder(content).update(change))
         refused(path, match)
 
     @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ def test_of_an_image():
     support = {"a": [(16, 20), (30, 80)], "b": [(100, 20), (110, 80)], "rejected": [(60, 48)]}
     signal = hs.signals.Signal2D(image)
     plain = {name: examples for name, examples in support.items() if name != "rejected"}
+    # Chips of about two periods of the coarser lattice.
     settings = {"chip_size": 16, "stride": 4}
     before = signal.fewshot_classify(plain, **settings).labels_at_pixels().data
     after = signal.fewshot_classify(support, **settings).labels_at_pixels().data

@@ -22,6 +22,17 @@ def made(request, scenes):
     return scenes.made(request.param)
 
 
+def test_label_images_have_the_pixels_of_the_data(made):
+    image, whole = made.to_label_image(), made.labels_at_pixels()
+    assert image.data.dtype == np.uint8
+    np.testing.assert_array_equal(image.data, np.maximum(whole.data + 1, 0))
+    for axis, expected in zip(image.axes_manager._axes, whole.axes_manager._axes, strict=True):
+        assert axis.get_axis_dictionary() == expected.get_axis_dictionary()
+    support = SupportSet.from_label_map(image)
+    assert support.class_names == made.class_names
+    assert {index for index, _, _ in support.locate(made.domain)} == {0, 1}
+
+
 class TestMask:
     @pytest.mark.parametrize("name", ["dark", "bright", "rejected", "masked"])
     def test_of_an_image(self, scenes, name):
@@ -271,8 +282,8 @@ class TestStatistics:
             reject=False,
             navigation_mask=mask.T,
         )
-        whole = result.labels_at_pixels().data
-        assert (whole == -2).sum() == 41 * 5
+        assert (result.labels_at_pixels().data == -2).sum() == 41 * 5
+        whole = result.labels.data.repeat(5, axis=0).repeat(5, axis=1)[:41, :53]
         rows = result.statistics.rows
         for value, name in ((0, "dark"), (1, "bright"), (-2, "masked")):
             assert rows[name]["count"] == (result.labels.data == value).sum()
@@ -317,7 +328,8 @@ class TestStatistics:
         found = result.fractions_signal
         assert found.axes_manager.navigation_shape == (3,)
         assert found.axes_manager.signal_shape == (2,)
-        for i, frame in enumerate(result.labels_at_pixels().data):
+        cells = result.labels.data.repeat(4, axis=1).repeat(4, axis=2)[:, :41, :53]
+        for i, frame in enumerate(cells):
             expected = [(frame == k).sum() / (frame != -2).sum() for k in (0, 1)]
             np.testing.assert_allclose(found.data[i], expected)
         with pytest.raises(ValueError, match="one map only; its fractions are result.fractions"):

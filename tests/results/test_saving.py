@@ -102,7 +102,10 @@ class TestRoundTrip:
         assert loaded.class_names == made.class_names
         assert loaded.support.describe() == made.support.describe()
         assert loaded.labels.metadata.General.title == made.labels.metadata.General.title
-        np.testing.assert_array_equal(loaded.labels_at_pixels().data, made.labels_at_pixels().data)
+        # The image, whose edges the boundaries follow, is not saved.
+        found, expected = (one.labels_at_pixels().data for one in (loaded, made))
+        assert found.shape == expected.shape
+        assert (found != expected).mean() < (0.05 if made.domain.is_image else 1e-9)
         assert (loaded.embedding_map, loaded.signal) == (None, None)
         if made.labels.axes_manager.navigation_dimension:
             np.testing.assert_array_equal(loaded.fractions_signal.data, made.fractions_signal.data)
@@ -623,7 +626,7 @@ class TestEmbeddingMap:
         scenes.made("spectra").embedding_map.save(tmp_path / "map.zspy")
         monkeypatch.undo()
         for load, name in ((FewShotResult.load, "result.hspy"), (EmbeddingMap.load, "map.zspy")):
-            with pytest.raises(ValueError, match=f"'{name}' has format 1 .* reads format 4"):
+            with pytest.raises(ValueError, match=f"'{name}' has format 1 .* reads format 5"):
                 load(tmp_path / name)
 
     def test_another_process_classifies_it(self, scenes, tmp_path):

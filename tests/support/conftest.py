@@ -65,6 +65,7 @@ def every_kind():
             "positions": [(1, 2), (1.5, 2.0), (np.int64(3), np.float32(0.5)), 7, 2.5, (1, 2, 3)],
             "frames / of stacks": [(0, roi.Point2DROI(1.0, 2.0)), ((1, 2.5), ROIS["polygon"])],
             "scribbles": scribble,
+            "arrays of positions": [np.array([(1, 2), (3, 4), (5, 6)]), np.array([(0.5, 30.0)])],
             "ready": [
                 np.arange(16, dtype="uint8").reshape(4, 4),
                 line,

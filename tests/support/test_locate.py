@@ -159,23 +159,45 @@ def test_strokes_are_found_where_they_were_drawn(scan, tools):
     assert other.locations.tolist() == np.argwhere(labels == 2).tolist()
 
 
-def test_chips_whose_centre_is_covered_or_the_nearest_pixel(image, tools):
+def test_pixels_of_a_stroke_are_examples_of_their_own(image, tools):
     labels = np.zeros((41, 53), int)
     labels[10:20, 10:30] = 1
     labels[40, 2:7] = 2
     domain = tools.image_domain(image, 6, 6)
     support = SupportSet.from_label_map(labels, ["a", "b"])
     (_, _, (one,)), (_, _, (other,)) = support.locate(domain)
-    assert one.locations.tolist() == [[r, c] for r in (15,) for c in (15, 21, 27)]
-    assert other.locations.tolist() == [[40, 4]]
+    # Spread over the area rather than on the cells of the grid; of a short stroke all.
+    assert len(one.locations) == 10
+    assert np.ptp(one.locations, axis=0).tolist() == [9, 19]
+    assert all(labels[tuple(place)] == 1 for place in one.locations)
+    assert other.locations.tolist() == [[40, column] for column in range(2, 7)]
+
+
+def test_a_long_stroke_gets_an_example_in_every_stride(image, tools):
+    labels = np.zeros((41, 53), int)
+    labels[20, 2:50] = labels[5:20, 2] = 1
+    ((_, _, (shot,)),) = SupportSet.from_label_map(labels, ["a"]).locate(
+        tools.image_domain(image, 8, 3)
+    )
+    away = np.linalg.norm(np.argwhere(labels)[:, None] - shot.locations, axis=-1).min(axis=1)
+    assert away.max() < 3
+    assert 63 / 5 < len(shot.locations) < 63 / 2
 
 
 def test_a_label_map_of_another_shape(image, tools):
     labels = np.zeros((53, 41), int)
     labels[1:9, 1:9], labels[20:28, 20:28] = 1, 2
     support = SupportSet.from_label_map(labels, ["a", "b"])
-    with pytest.raises(ValueError, match=r"has shape \(53, 41\), .* have \(41, 53\)"):
+    with pytest.raises(ValueError, match=r"has shape \(53, 41\), .* have \(41, 53\).*labels.T"):
         support.locate(tools.image_domain(image))
+
+
+def test_a_label_map_of_one_frame_of_a_stack(stack, tools):
+    labels = np.zeros((41, 53), int)
+    labels[1:9, 1:9] = 1
+    support = SupportSet.from_label_map(labels, ["a"])
+    with pytest.raises(ValueError, match=r"have \(4, 3, 41, 53\) .*Label all frames"):
+        support.locate(tools.image_domain(stack))
 
 
 def test_strokes_on_a_stack_lie_in_their_frame(stack, tools):
@@ -183,8 +205,8 @@ def test_strokes_on_a_stack_lie_in_their_frame(stack, tools):
     labels[1, 2, 10:20, 10:30], labels[3, 0, 40, 2:7] = 1, 2
     support = SupportSet.from_label_map(labels, ["a", "b"])
     (_, _, (one,)), (_, _, (other,)) = support.locate(tools.image_domain(stack, 6, 6))
-    assert one.locations.tolist() == [[1, 2, 15, c] for c in (15, 21, 27)]
-    assert other.locations.tolist() == [[3, 0, 40, 4]]
+    assert set(map(tuple, one.locations[:, :2].tolist())) == {(1, 2)}
+    assert other.locations.tolist() == [[3, 0, 40, c] for c in range(2, 7)]
 
 
 def test_many_locations_are_subsampled_by_the_memory_that_they_take(tools):
@@ -234,3 +256,51 @@ def test_examples_that_lie_nowhere(kind, example, message, image, scan, stack, t
 def test_a_position_in_a_pattern_suggests_chips(stack, tools):
     with pytest.raises(ValueError, match="Give chip_size to classify the chips of every frame"):
         SupportSet({"a": (1, 2, 3, 4)}).locate(tools.scan_domain(stack))
+
+
+# Arrays of positions
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.array([(3, 40), (5, 12), (12, 16)]),
+        np.array([(3, 40), (12, 16)], np.uint8),
+        np.array([(3.0, 42.0), (-0.5, 34.0)], np.float32),
+    ],
+)
+def test_rows_of_an_array_are_positions(given, image, scan, tools):
+    for domain in (tools.image_domain(image), tools.scan_domain(scan)):
+        support = SupportSet({"a": given})
+        ((_, _, shots),) = support.locate(domain)
+        one_by_one = SupportSet({"a": list(map(tuple, given.tolist()))}).locate(domain)
+        expected = [shot.locations.tolist() for _, _, (shot,) in one_by_one]
+        assert [shot.locations.tolist() for shot in shots] == expected
+        assert support.shots == {"a": len(expected)} == {"a": len(given)}
+
+
+def test_positions_on_a_stack_and_on_a_line(stack, tools):
+    given = np.array([(2, 3, 12, 16), (0, 1, 5, 7), (1, 1, 40, 2)])
+    ((_, _, shots),) = SupportSet({"a": given}).locate(tools.image_domain(stack))
+    assert [s.locations.tolist() for s in shots] == [
+        [[3, 2, 16, 12]],
+        [[1, 0, 7, 5]],
+        [[1, 1, 2, 40]],
+    ]
+    line = tools.scan_domain(hs.signals.Signal1D(np.zeros((7, 30))))
+    ((_, _, shots),) = SupportSet({"a": np.array([[2], [5]])}).locate(line)
+    assert [shot.locations.tolist() for shot in shots] == [[[2]], [[5]]]
+
+
+def test_positions_that_may_be_ready_examples(image, tools):
+    spectra = hs.signals.Signal1D(np.zeros((6, 7, 2)))
+    support = SupportSet({"a": np.array([(1, 2), (3, 4), (5, 0)])})
+    with pytest.raises(
+        ValueError, match=r"either positions on 2 axes or ready spectra of shape \(2,\)"
+    ):
+        support.locate(tools.scan_domain(spectra))
+    ready = SupportSet({"a": hs.signals.Signal1D(np.array([(1.0, 2.0), (3.0, 4.0)]))})
+    ((_, _, shots),) = ready.locate(tools.scan_domain(spectra))
+    assert [shot.item.tolist() for shot in shots] == [[[1, 2]], [[3, 4]]]
+    with pytest.raises(ValueError, match=r"index 99 lies outside axis 'x'"):
+        SupportSet({"a": np.array([(1, 2), (99, 4)])}).locate(tools.image_domain(image))

@@ -87,8 +87,11 @@ def test_a_range_that_is_not_covered(spectra, tools):
         (np.zeros((9, 9), complex), "ready examples must be real numbers, got complex128"),
         (np.full((9, 9), np.nan), "ready examples must be finite, got NaN"),
         (np.array([["a"]]), "ready examples must be real numbers, got <U1"),
-        (np.array([3, 4]), r"Positions are given as tuples, \[tuple\(p\) for p in"),
-        (np.array([[3, 4], [5, 6]]), r"Positions are given as tuples, \[tuple\(p\) for p in"),
+        (np.array([3, 4]), r"Positions are tuples, or the rows of an array \(n, 2\)"),
+        (
+            np.array([[3, 4, 1], [5, 6, 1]]),
+            r"Positions are tuples, or the rows of an array \(n, 2\)",
+        ),
         (hs.signals.Signal1D(np.zeros((9, 9))), "has 1 signal dimensions, chips have 2"),
     ],
 )

@@ -67,5 +67,33 @@ def test_points_of_strokes_come_back(shape):
 
 
 def test_data_that_were_not_saved_have_to_be_given_again():
-    with pytest.raises(ValueError, match=r"shape \(3, 3\) has to be given again"):
-        from_json(to_json(np.eye(3)), {})
+    with pytest.raises(ValueError, match=r"shape \(5, 5\) has to be given again"):
+        from_json(to_json(np.eye(5)), {})
+
+
+@pytest.mark.parametrize("dtype", ["int64", ">i2", "uint8", "float32", "float64"])
+@pytest.mark.parametrize("columns", [1, 2, 3, 4])
+def test_arrays_of_positions_are_numbers(dtype, columns):
+    positions = (np.arange(6 * columns).reshape(6, columns) * 0.7).astype(dtype)
+    back = from_json(to_json(positions), {})
+    np.testing.assert_array_equal(back, positions)
+    assert back.dtype == np.dtype(dtype).newbyteorder("=")
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {"positions": [[1, 2], [3]], "dtype": "int64"},
+        {"positions": [], "dtype": "int64"},
+        {"positions": [1, 2], "dtype": "int64"},
+        {"positions": [[1, "a"]], "dtype": "int64"},
+        {"positions": [[1, float("nan")]], "dtype": "float64"},
+        {"positions": [[1, 2, 3, 4, 5]], "dtype": "int64"},
+        {"positions": [[1, 2]], "dtype": "object"},
+        {"positions": [[1, 2]]},
+        {"positions": [[1, 2**70]], "dtype": "int64"},
+    ],
+)
+def test_damaged_arrays_of_positions(plain):
+    with pytest.raises(ValueError, match="An example is"):
+        from_json(plain, {})

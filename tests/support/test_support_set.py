@@ -20,9 +20,16 @@ def assert_same(one, other):
 
 def test_numbers_of_shots(tools):
     support = tools.every_kind()
-    shots = {"rois": 10, "positions": 6, "frames / of stacks": 2, "scribbles": 2, "ready": 5}
+    shots = {
+        "rois": 10,
+        "positions": 6,
+        "frames / of stacks": 2,
+        "scribbles": 2,
+        "arrays of positions": 4,
+        "ready": 5,
+    }
     assert support.shots == shots
-    assert len(support) == 25
+    assert len(support) == 29
     assert support.class_names == tuple(shots)
     assert repr(support).startswith("<SupportSet, shots {'rois': 10, 'positions': 6")
 
@@ -96,6 +103,10 @@ def test_the_description_is_json_without_the_data(tools):
     }
     assert plain["positions"] == [[1, 2], [1.5, 2.0], [3, 0.5], 7, 2.5, [1, 2, 3]]
     assert plain["frames / of stacks"][0]["frame"] == 0
+    assert plain["arrays of positions"][0] == {
+        "positions": [[1, 2], [3, 4], [5, 6]],
+        "dtype": "int64",
+    }
     assert plain["ready"][0] == {"shape": [4, 4], "dtype": "uint8"}
     del plain["ready"]
     rebuilt = SupportSet.from_json(json.dumps(plain), {})
@@ -116,33 +127,6 @@ def test_data_that_were_left_out_have_to_be_given_again():
     plain = SupportSet({"a": np.zeros((4, 4))}).describe()
     with pytest.raises(ValueError, match=r"shape \(4, 4\) has to be given again"):
         SupportSet.from_json(plain, {})
-
-
-def test_one_stroke_is_one_shot():
-    labels = np.zeros((41, 53), np.uint8)
-    labels[3:9, 4:20] = 1
-    labels[9:12, 20:24] = 1  # over a corner: the same stroke
-    labels[30:35, 4:20] = 1
-    labels[5:30, 40:45] = 2
-    support = SupportSet.from_label_map(labels, ["left", "right"])
-    assert support.shots == {"left": 2, "right": 1}
-    for given in (hs.signals.Signal2D(labels), hs.signals.BaseSignal(labels).T):
-        assert SupportSet.from_label_map(given, ["left", "right"]).shots == support.shots
-
-
-@pytest.mark.parametrize(
-    ("labels", "match"),
-    [
-        (np.zeros((4, 5)), "holds integers, got float64"),
-        (np.array([[0, 3]]), "2 class names they must go from 0 .unlabelled. to 2"),
-        (np.array([[-1, 2]]), "2 class names they must go from 0"),
-        (np.array([[0, 2]]), r"Class 'a' \(label 1\) has no labelled pixel"),
-        (np.zeros((0, 3), int), "Labels of shape"),
-    ],
-)
-def test_bad_label_maps(labels, match):
-    with pytest.raises(ValueError, match=match):
-        SupportSet.from_label_map(labels, ["a", "b"])
 
 
 # Changed copies
@@ -202,6 +186,8 @@ def test_the_digest_changes_with_names_and_examples():
         {"a": (1, 2), "c": (3, 4)},
         {"a": [(1, 2), (3, 4)], "b": (3, 4)},
         {"a": (1.0, 2.0), "b": (3, 4)},
+        {"a": np.array([(1, 2)]), "b": (3, 4)},
+        {"a": np.array([(1.0, 2.0)]), "b": (3, 4)},
         {"a": np.eye(4), "b": (3, 4)},
         {"a": 2 * np.eye(4), "b": (3, 4)},
     ]
